@@ -1,0 +1,114 @@
+"""
+What this library raises of its own.
+
+    AssessmentsError
+    ├── InvalidInput        (also a ValueError)
+    ├── UnknownUser         (also a LookupError)
+    ├── UnknownResponse     (also a LookupError)
+    └── UnsafeIsolation
+
+Everything else that can go wrong is PostgreSQL's or asyncpg's to say, and comes through as
+asyncpg's own exception, so that the caller's retry logic sees it: see `asyncpg.exceptions`_.
+No message of ours holds an answer, metadata, score data or a token.
+
+.. _asyncpg.exceptions: https://magicstack.github.io/asyncpg/current/api/index.html#exceptions
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncpg import PostgresError
+
+__all__ = [
+    "AssessmentsError",
+    "InvalidInput",
+    "UnknownResponse",
+    "UnknownUser",
+    "UnsafeIsolation",
+]
+
+_FOREIGN_KEY_VIOLATION = "23503"
+_USER_FOREIGN_KEY = "assessment_responses_user_id_fkey"
+_CLASSES_THAT_QUOTE_VALUES = ("22", "23")
+
+
+class AssessmentsError(Exception):
+    """The root of this library's errors: catch it to catch them all."""
+
+
+class InvalidInput(AssessmentsError, ValueError):  # noqa: N818 - the names of the contract
+    """
+    An argument was refused before the database was asked; nothing was sent or stored.
+
+    Attributes:
+        parameter: The name of the argument to mend.
+        problem: What is wrong with it, without its value.
+    """
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(parameter, problem)
+        self.parameter = parameter
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.parameter}: {self.problem}"
+
+
+class _FixedMessage(AssessmentsError):
+    message: str
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UnknownUser(_FixedMessage, LookupError):
+    """
+    The user is not in the host's ``users`` table; nothing was stored or claimed.
+
+    The caller's transaction stays usable, with one exception: a submit that waits inside it
+    while another transaction deletes that very user fails on the foreign key, and PostgreSQL
+    then accepts no more statements before a rollback.
+    """
+
+    message = "there is no such user in the host's users table"
+
+
+class UnknownResponse(_FixedMessage, LookupError):
+    """The response is not there (any more); no score was stored. The transaction stays usable."""
+
+    message = "there is no such response"
+
+
+class UnsafeIsolation(_FixedMessage):
+    """
+    A claim was tried in a REPEATABLE READ transaction; nothing was changed.
+
+    There a claim cannot see what other claims committed since the transaction began, so it
+    could give a user two sets of answers to one question. Claim at READ COMMITTED, which is
+    PostgreSQL's default, or at SERIALIZABLE with the usual retry.
+    """
+
+    message = "a claim is not safe in a REPEATABLE READ transaction"
+
+
+def translate(error: PostgresError) -> Exception:
+    """
+    Return what to raise in place of PostgreSQL's *error*: ours where we have a name for it.
+
+    PostgreSQL quotes the offending row or value in DETAIL and CONTEXT of data exceptions and
+    integrity violations (SQLSTATE classes 22 and 23): both are blanked.
+    """
+    if error.sqlstate[:2] in _CLASSES_THAT_QUOTE_VALUES:
+        error.detail = error.context = None
+    # Citus reports no constraint names; where there is one, a foreign key of the host's is not ours.
+    if error.sqlstate == _FOREIGN_KEY_VIOLATION and error.constraint_name in (
+        None,
+        _USER_FOREIGN_KEY,
+    ):
+        return UnknownUser()
+    return error

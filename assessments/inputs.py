@@ -1,0 +1,200 @@
+"""
+What is let in: types, limits, text, JSON.
+
+One pass over each argument, before anything is encoded or sent. What passes comes back from
+PostgreSQL equal; what does not is an `InvalidInput` that names the argument and never quotes
+its value. The limits stand here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from assessments.errors import InvalidInput
+
+MAX_ANSWER_BYTES = 1024 * 1024
+"""Longest *answer_text*, in bytes of UTF-8."""
+MAX_METADATA_BYTES = 64 * 1024
+"""Longest *answer_metadata*, in bytes of its JSON text in UTF-8."""
+MAX_SCORE_BYTES = 256 * 1024
+"""Longest *score_data*, in bytes of its JSON text in UTF-8."""
+MAX_ID_CHARACTERS = 512
+"""Longest id or slug, in characters."""
+MAX_JSON_DEPTH = 32
+"""Deepest nesting of JSON; the object at the top is level 1."""
+MAX_JSON_DIGITS = 640
+"""Most digits of an integer in JSON: what every Python can read back, as
+``sys.set_int_max_str_digits`` takes no lower limit."""
+MAX_BIGINT = 2**63 - 1
+"""Largest value of a PostgreSQL bigint."""
+
+_INTEGER_BOUND = 10**MAX_JSON_DIGITS
+_EXACT_FLOAT_BOUND = 1e16  # below it, repr() writes a float without an exponent
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_encode = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+def positive_bigint(parameter: str, value: object) -> int:
+    """Return *value*, an int that is a key or a count: from 1 to 2**63-1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(parameter, "must be an int")
+    if not 1 <= value <= MAX_BIGINT:
+        raise InvalidInput(parameter, "must be from 1 to 2**63-1")
+    return value
+
+
+def optional_limit(parameter: str, value: object) -> int | None:
+    """Return *value*, the most rows to return, or ``None`` for all."""
+    return None if value is None else positive_bigint(parameter, value)
+
+
+def boolean(parameter: str, value: object) -> bool:
+    """Return *value*, which must be a bool."""
+    if not isinstance(value, bool):
+        raise InvalidInput(parameter, "must be a bool")
+    return value
+
+
+def uuid(parameter: str, value: object) -> UUID:
+    """Return *value*, a UUID or its text form of RFC 9562, section 4, in any case."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, str) and _UUID.fullmatch(value):
+        return UUID(value)
+    raise InvalidInput(parameter, "must be a UUID or its string of 36 characters")
+
+
+def optional_uuid(parameter: str, value: object) -> UUID | None:
+    """Return *value* as `uuid` does, or ``None``."""
+    return None if value is None else uuid(parameter, value)
+
+
+def cursor(parameter: str, value: object) -> tuple[datetime | None, int | None]:
+    """Return *value*, the ``(created_at, response_id)`` of the last row seen, or two ``None``."""
+    if value is None:
+        return None, None
+    if not isinstance(value, tuple | list) or len(value) != 2:  # noqa: PLR2004
+        raise InvalidInput(parameter, "must be a pair (created_at, response_id)")
+    created_at, response_id = value
+    if not isinstance(created_at, datetime) or created_at.utcoffset() is None:
+        raise InvalidInput(parameter, "its created_at must be an aware datetime")
+    return created_at, positive_bigint(parameter, response_id)
+
+
+def identifier(parameter: str, value: object) -> str:
+    """Return *value*, a name given by the host: text of 1 to `MAX_ID_CHARACTERS` characters."""
+    if not isinstance(value, str):
+        raise InvalidInput(parameter, "must be a str")
+    if not value:
+        raise InvalidInput(parameter, "must not be empty")
+    if len(value) > MAX_ID_CHARACTERS:
+        raise InvalidInput(parameter, f"must not exceed {MAX_ID_CHARACTERS} characters")
+    _utf8_length(parameter, value)
+    return value
+
+
+def optional_identifier(parameter: str, value: object) -> str | None:
+    """Return *value* as `identifier` does, or ``None``."""
+    return None if value is None else identifier(parameter, value)
+
+
+def answer(parameter: str, value: object) -> str:
+    """Return *value*, text of at most `MAX_ANSWER_BYTES`; a blank answer is an answer."""
+    if not isinstance(value, str):
+        raise InvalidInput(parameter, "must be a str")
+    if len(value) > MAX_ANSWER_BYTES or _utf8_length(parameter, value) > MAX_ANSWER_BYTES:
+        raise InvalidInput(parameter, f"must not exceed {MAX_ANSWER_BYTES} bytes of UTF-8")
+    return value
+
+
+def json_object(parameter: str, value: object, max_bytes: int) -> str:
+    """
+    Return *value*, a dict that JSONB holds and gives back equal, as its JSON text.
+
+    Values are str, int, float, bool, None, and lists and dicts of them; keys are str. A tuple
+    is refused, because it would come back as a list; so is a float whose digits JSONB would
+    give back as another number (1e23 is 99999999999999991611392 to a float, 10**23 to JSONB).
+    """
+    if not isinstance(value, dict):
+        raise InvalidInput(parameter, "must be a dict")
+    if not value:
+        return "{}"
+    if _check_container(parameter, value, 1, max_bytes) >= 0:
+        text = _encode(value)
+        if _utf8_length(parameter, text) <= max_bytes:
+            return text
+    raise InvalidInput(parameter, f"must not exceed {max_bytes} bytes of JSON in UTF-8")
+
+
+def _utf8_length(parameter: str, value: str) -> int:
+    """Return the length of *value* in UTF-8; refuse what PostgreSQL's text cannot hold."""
+    if "\0" in value:
+        raise InvalidInput(parameter, "must not contain a NUL character")
+    if value.isascii():
+        return len(value)
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:
+        pass  # it quotes the text: raise outside, so that it is not even the context
+    raise InvalidInput(parameter, "must not contain a lone surrogate")
+
+
+def _check_container(
+    parameter: str, container: dict[Any, Any] | list[Any], depth: int, budget: int
+) -> int:
+    """
+    Refuse what JSONB cannot hold or would not give back equal.
+
+    *budget* is how many more characters of JSON are allowed. It is counted low and returned as
+    it is left; once it is below 0 the rest is not looked at, so that far too much costs little.
+    """
+    if depth > MAX_JSON_DEPTH:
+        raise InvalidInput(parameter, f"must not nest deeper than {MAX_JSON_DEPTH} levels")
+    budget -= len(container)
+    if budget < 0:
+        return budget
+    if isinstance(container, dict):
+        for key in container:
+            if not isinstance(key, str):
+                raise InvalidInput(parameter, "must have str keys only")
+            if "\0" in key:
+                raise InvalidInput(parameter, "must not contain a NUL character")
+            budget -= len(key)
+        values: Any = container.values()
+    else:
+        values = container
+    for value in values:
+        if value is None or value is True or value is False:
+            continue
+        if isinstance(value, str):
+            if "\0" in value:
+                raise InvalidInput(parameter, "must not contain a NUL character")
+            budget -= len(value)
+        elif isinstance(value, int):
+            if not -_INTEGER_BOUND < value < _INTEGER_BOUND:
+                raise InvalidInput(parameter, f"has an int of over {MAX_JSON_DIGITS} digits")
+        elif isinstance(value, float):
+            if not -_EXACT_FLOAT_BOUND < value < _EXACT_FLOAT_BOUND:
+                _check_float(parameter, value)
+        elif isinstance(value, dict | list):
+            budget = _check_container(parameter, value, depth + 1, budget)
+        else:
+            raise InvalidInput(parameter, f"has a {type(value).__name__}, which is not JSON")
+        if budget < 0:
+            break
+    return budget
+
+
+def _check_float(parameter: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise InvalidInput(parameter, "must not contain NaN or an infinity")
+    if Decimal(float.__repr__(value)) != value:
+        raise InvalidInput(parameter, "has a float that JSONB would not give back equal")

@@ -1,0 +1,87 @@
+"""A pool with sane defaults, for a direct connection or behind a transaction-mode pooler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import asyncpg
+
+from assessments.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+__all__ = ["create_pool"]
+
+_DEFAULTS: dict[str, Any] = {
+    "min_size": 1,
+    "timeout": 10,
+    "command_timeout": 30,
+}
+# Dashboards of hosted poolers hand these out for other clients. asyncpg would send them to the
+# server as settings, and the connection would be refused.
+_FOREIGN_DSN_PARAMETERS = frozenset(
+    {
+        "connect_timeout",
+        "connection_limit",
+        "pgbouncer",
+        "pool_timeout",
+        "prepared_statements",
+        "schema",
+        "statement_cache_size",
+        "supa",
+        "workaround",
+    }
+)
+
+
+def create_pool(
+    dsn: str, *, pooler: Literal["transaction"] | None = None, **asyncpg_options: Any
+) -> asyncpg.Pool[Any]:
+    """
+    Create an ``asyncpg.Pool``; use it with ``async with``, or ``await`` it.
+
+    The defaults: *min_size* 1, *timeout* (to connect) 10 seconds, *command_timeout* 30 seconds.
+
+    Behind a pooler in transaction mode without prepared-statement support, a connection's next
+    statement may reach another server process, where a name that asyncpg has cached stands for
+    another statement. With ``pooler="transaction"`` none is cached, and the reset at release,
+    which would reach any server process, is left out.
+
+    Args:
+        dsn: A ``postgresql://`` URL. Parameters that poolers' dashboards add for other clients,
+            such as ``?pgbouncer=true``, are taken out; ``pgbouncer=true`` is taken at its word
+            and implies ``pooler="transaction"``.
+        pooler: ``"transaction"`` behind PgBouncer, Supavisor and their like in transaction mode.
+        **asyncpg_options: Anything that ``asyncpg.create_pool`` takes; it wins over the defaults.
+
+    Returns:
+        The pool, not yet connected.
+
+    Raises:
+        InvalidInput: *pooler* is neither ``None`` nor ``"transaction"``, or *dsn* is not a str.
+    """
+    if not isinstance(dsn, str):
+        raise InvalidInput("dsn", "must be a str")
+    if pooler not in (None, "transaction"):
+        raise InvalidInput("pooler", 'must be None or "transaction"')
+    dsn, foreign = _without_foreign_parameters(dsn)
+    options = dict(_DEFAULTS)
+    if pooler == "transaction" or foreign.get("pgbouncer") == "true":
+        options |= {"statement_cache_size": 0, "reset": _no_reset}
+    return asyncpg.create_pool(dsn, **options | asyncpg_options)
+
+
+def _without_foreign_parameters(dsn: str) -> tuple[str, dict[str, str]]:
+    url = urlsplit(dsn)
+    parameters = parse_qsl(url.query, keep_blank_values=True)
+    foreign = {name: value for name, value in parameters if name in _FOREIGN_DSN_PARAMETERS}
+    if not foreign:
+        return dsn, {}
+    kept = [pair for pair in parameters if pair[0] not in foreign]
+    return url._replace(query=urlencode(kept)).geturl(), foreign
+
+
+async def _no_reset(_connection: PoolConnectionProxy[Any]) -> None:
+    """Leave the server process alone: behind a pooler it is no longer ours at release."""

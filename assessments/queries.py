@@ -1,0 +1,95 @@
+"""
+The named queries of ``sql/``, as async functions.
+
+``queries.get_responses(conn, user_id=…, …)`` runs the text under ``-- name: get_responses`` in
+``sql/responses.sql``. A query without an operator returns a list, ``^`` a row or ``None``,
+``!`` the number of rows changed.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import aiosql
+from aiosql.adapters.asyncpg import AsyncPGAdapter
+from asyncpg import PostgresError
+
+from assessments.errors import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import asyncpg
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection: TypeAlias = (
+        asyncpg.Connection[Any] | PoolConnectionProxy[Any] | asyncpg.Pool[Any]
+    )
+    """What the functions of this library run on."""
+
+
+def folder(name: str) -> Path:
+    """
+    Return the directory *name*, ``sql`` or ``migrations``.
+
+    It stands inside the package where a wheel was installed, beside it in a checkout.
+    """
+    package = Path(str(files("assessments")))
+    for parent in (package, package.parent):
+        if (found := parent / name).is_dir():
+            return found
+    raise FileNotFoundError(f"{name}/ is neither in {package} nor beside it")
+
+
+class Adapter(AsyncPGAdapter):
+    """
+    aiosql's adapter for asyncpg, lean and strict.
+
+    aiosql's own finds out at each call whether it was given a pool (which asyncpg's pool does
+    not need), returns lists as generators that run nothing until they are iterated and hold a
+    pool's connection while they are, and returns counts as status strings.
+    """
+
+    is_aio_driver = False  # aiosql then hands on our coroutines as they are
+
+    def process_sql(self, query_name: str, operation: Any, sql: str) -> str:
+        """Number the parameters and tag the text, so that the server's views name the query."""
+        if query_name in self.var_sorted:
+            raise ValueError(f"sql/ holds two queries named {query_name}")
+        self.var_sorted[query_name] = []
+        numbered = super().process_sql(query_name, operation, sql)
+        return f"/* assessments.{query_name} */ {numbered}"
+
+    def select(
+        self, conn: Any, query_name: str, sql: str, parameters: Any, _record_class: Any = None
+    ) -> Any:
+        """Run a query for the list of its rows."""
+        return self._run(conn.fetch, query_name, sql, parameters)
+
+    def select_one(
+        self, conn: Any, query_name: str, sql: str, parameters: Any, _record_class: Any = None
+    ) -> Any:
+        """Run a query for its first row, or ``None``."""
+        return self._run(conn.fetchrow, query_name, sql, parameters)
+
+    async def insert_update_delete(
+        self, conn: Any, query_name: str, sql: str, parameters: Any
+    ) -> int:
+        """Run a command for the number of rows that it changed."""
+        status: str = await self._run(conn.execute, query_name, sql, parameters)
+        return int(status.rpartition(" ")[2])
+
+    async def _run(
+        self, run: Callable[..., Awaitable[Any]], query_name: str, sql: str, parameters: Any
+    ) -> Any:
+        try:
+            return await run(sql, *[parameters[name] for name in self.var_sorted[query_name]])
+        except PostgresError as error:
+            if (translated := translate(error)) is error:
+                raise
+            raise translated from error
+
+
+queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")

@@ -1,0 +1,214 @@
+"""
+A person's own responses: submit, read, claim.
+
+Every function takes the connection first and the rest by keyword, and calls one named query of
+``sql/responses.sql``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
+``asyncpg.Pool``, from which one connection is taken for the call. Inside a transaction of the
+caller's, that transaction is neither committed nor rolled back, and none of its settings change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from assessments import inputs, ownership, records
+from assessments.errors import UnknownUser, UnsafeIsolation
+from assessments.queries import queries
+from assessments.transactions import atomic
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from assessments.queries import Connection
+    from assessments.records import AssessmentResponse
+
+__all__ = [
+    "claim_assessment_responses",
+    "get_responses",
+    "get_responses_for_question",
+    "submit_response",
+]
+
+
+async def submit_response(
+    conn: Connection,
+    *,
+    user_id: int | None = None,
+    anonymous_token: UUID | str | None = None,
+    question_id: str,
+    module_slug: str,
+    learning_outcome_id: str | None = None,
+    content_id: UUID | str | None = None,
+    answer_text: str,
+    answer_metadata: dict[str, Any] | None = None,
+) -> AssessmentResponse:
+    """
+    Store one attempt at a question. Always a new row: an answer given twice is two attempts.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        user_id: The owner, if signed in: a key of the host's ``users``, 1 to 2**63-1.
+        anonymous_token: The owner, if anonymous: a random UUID that the visitor's browser
+            keeps, or its string. Exactly one owner is given.
+        question_id: The question answered: 1 to 512 characters.
+        module_slug: The module that it belongs to: 1 to 512 characters.
+        learning_outcome_id: The learning outcome that it assesses: 1 to 512 characters.
+        content_id: The piece of content that it stood in.
+        answer_text: The answer, at most 1 MiB of UTF-8. It may be blank, and is stored
+            code point for code point.
+        answer_metadata: A dict that becomes a JSON object of at most 64 KiB, nested at most 32
+            levels; ``{}`` if left out.
+
+    Returns:
+        The row as stored.
+
+    Raises:
+        InvalidInput: An argument breaks a rule above, or holds what PostgreSQL cannot store
+            and give back equal (NUL, a lone surrogate, NaN, a tuple in JSON and the like).
+        UnknownUser: *user_id* is not in the host's ``users``.
+    """
+    user, visitor = ownership.writer(user_id, anonymous_token)
+    row = await queries.submit_response(
+        conn,
+        user_id=user,
+        anonymous_token=visitor,
+        question_id=inputs.identifier("question_id", question_id),
+        module_slug=inputs.identifier("module_slug", module_slug),
+        learning_outcome_id=inputs.optional_identifier("learning_outcome_id", learning_outcome_id),
+        content_id=inputs.optional_uuid("content_id", content_id),
+        answer_text=inputs.answer("answer_text", answer_text),
+        answer_metadata="{}"
+        if answer_metadata is None
+        else inputs.json_object("answer_metadata", answer_metadata, inputs.MAX_METADATA_BYTES),
+    )
+    if row is None:
+        raise UnknownUser
+    return records.response(row)
+
+
+async def get_responses(
+    conn: Connection,
+    *,
+    user_id: int | None = None,
+    anonymous_token: UUID | str | None = None,
+    module_slug: str | None = None,
+    question_id: str | None = None,
+    limit: int | None = None,
+    before: tuple[datetime, int] | None = None,
+) -> list[AssessmentResponse]:
+    """
+    List an owner's responses, newest first.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        user_id: The signed-in owner.
+        anonymous_token: The anonymous owner. At least one owner is given; with both, the rows
+            of either come back in one order: a user's own and what this browser has not yet
+            claimed.
+        module_slug: Only responses of this module.
+        question_id: Only responses to this question.
+        limit: At most so many rows, 1 or more; all, if left out.
+        before: Only rows after this one in the list: ``(created_at, response_id)`` of the last
+            row of the page before. Rows that arrive between two pages neither shift nor repeat
+            any.
+
+    Returns:
+        The rows by ``created_at``, then ``response_id``, both descending. An owner without
+        responses, or unknown, has an empty list.
+
+    Raises:
+        InvalidInput: No owner is given, or an argument breaks a rule above.
+    """
+    user, visitor = ownership.reader(user_id, anonymous_token)
+    before_created_at, before_response_id = inputs.cursor("before", before)
+    rows = await queries.get_responses(
+        conn,
+        user_id=user,
+        anonymous_token=visitor,
+        module_slug=inputs.optional_identifier("module_slug", module_slug),
+        question_id=inputs.optional_identifier("question_id", question_id),
+        before_created_at=before_created_at,
+        before_response_id=before_response_id,
+        max_rows=inputs.optional_limit("limit", limit),
+    )
+    return [records.response(row) for row in rows]
+
+
+async def get_responses_for_question(
+    conn: Connection,
+    *,
+    user_id: int | None = None,
+    anonymous_token: UUID | str | None = None,
+    question_id: str,
+) -> list[AssessmentResponse]:
+    """
+    List an owner's attempts at one question, newest first.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        user_id: The signed-in owner.
+        anonymous_token: The anonymous owner. At least one owner is given; with both, the rows
+            of either come back in one order.
+        question_id: The question.
+
+    Returns:
+        The rows by ``created_at``, then ``response_id``, both descending.
+
+    Raises:
+        InvalidInput: No owner is given, or an argument breaks a rule above.
+    """
+    user, visitor = ownership.reader(user_id, anonymous_token)
+    rows = await queries.get_responses_for_question(
+        conn,
+        user_id=user,
+        anonymous_token=visitor,
+        question_id=inputs.identifier("question_id", question_id),
+    )
+    return [records.response(row) for row in rows]
+
+
+async def claim_assessment_responses(
+    conn: Connection,
+    *,
+    anonymous_token: UUID | str,
+    user_id: int,
+    skip_answered: bool = True,
+) -> int:
+    """
+    Move a visitor's responses to the user who has signed in; their scores go along.
+
+    Questions that the user has already answered stay with the token, all attempts at them
+    together; ``get_responses(anonymous_token=…)`` still shows them. Of concurrent claims of one
+    token one wins. Concurrent claims for one user wait for one another and end as if made one
+    after the other. It may be called at every sign-in.
+
+    Inside a transaction of the caller's, the locks behind that promise (two advisory ones, no
+    row's) last until it ends: claim late, commit soon.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        anonymous_token: The visitor's token, or its string.
+        user_id: The user, a key of the host's ``users``.
+        skip_answered: Leave questions that the user has already answered; ``False`` moves all.
+
+    Returns:
+        The number of responses claimed; 0 if there was nothing to claim.
+
+    Raises:
+        InvalidInput: An argument breaks a rule above.
+        UnknownUser: *user_id* is not in the host's ``users``; nothing was claimed.
+        UnsafeIsolation: The caller's transaction is REPEATABLE READ; nothing was claimed.
+    """
+    visitor, user = ownership.visitor(anonymous_token), ownership.user(user_id)
+    skip = inputs.boolean("skip_answered", skip_answered)
+    async with atomic(conn) as connection:
+        locked = await queries.lock_claim(connection, anonymous_token=visitor, user_id=user)
+        if locked["transaction_isolation"] == "repeatable read":
+            raise UnsafeIsolation
+        if not locked["user_exists"]:
+            raise UnknownUser
+        claimed: int = await queries.claim_assessment_responses(
+            connection, anonymous_token=visitor, user_id=user, skip_answered=skip
+        )
+    return claimed
