@@ -1,0 +1,70 @@
+"""
+The command line: ``python -m assessments``, also installed as ``assessments``.
+
+Nothing here is imported by the library, and each command imports what it alone needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from assessments.queries import folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that *arguments* (those of the process, if left out) name."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "assessments":
+            raise
+        print(
+            f"{options.command} needs {error.name}: "
+            'pip install "assessments[cli,migrate,embedded]"',
+            file=sys.stderr,
+        )
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="assessments", description="Student answers and their AI scores in PostgreSQL."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo", help="live one student's story on a PostgreSQL started for it, and clean up"
+    )
+    demo.set_defaults(run=_demo)
+    migrations = commands.add_parser(
+        "migrations", help="print the folder of the migrations, for yoyo apply"
+    )
+    migrations.add_argument(
+        "--standalone",
+        action="store_true",
+        help="the folder of the stand-in users table, for a service without users of its own",
+    )
+    migrations.set_defaults(run=_migrations)
+    return parser
+
+
+def _demo(_options: argparse.Namespace) -> int:
+    from assessments.cli import demo
+
+    return demo.run()
+
+
+def _migrations(options: argparse.Namespace) -> int:
+    print(folder("migrations") / "standalone" if options.standalone else folder("migrations"))
+    return 0

