@@ -1,5 +1,4 @@
-"""
-The service's own work: scoring.
+"""The service's own work: scoring.
 
 What stands here acts for the service and not for a person, so no owner is checked. In a request
 handler it needs a reason.
@@ -28,8 +27,7 @@ async def record_score(
     model_id: str | None = None,
     prompt_version: str | None = None,
 ) -> AssessmentScore:
-    """
-    Append a score to a response. Nothing is overwritten: the scores before it are its history.
+    """Append a score to a response. Nothing is overwritten: the scores before it are its history.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.

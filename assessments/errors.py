@@ -1,5 +1,4 @@
-"""
-What this library raises of its own.
+"""What this library raises of its own.
 
     AssessmentsError
     ├── InvalidInput        (also a ValueError)
@@ -38,9 +37,8 @@ class AssessmentsError(Exception):
     """The root of this library's errors: catch it to catch them all."""
 
 
-class InvalidInput(AssessmentsError, ValueError):  # noqa: N818 - the names of the contract
-    """
-    An argument was refused before the database was asked; nothing was sent or stored.
+class InvalidInput(AssessmentsError, ValueError):
+    """An argument was refused before the database was asked; nothing was sent or stored.
 
     Attributes:
         parameter: The name of the argument to mend.
@@ -67,8 +65,7 @@ class _FixedMessage(AssessmentsError):
 
 
 class UnknownUser(_FixedMessage, LookupError):
-    """
-    The user is not in the host's ``users`` table; nothing was stored or claimed.
+    """The user is not in the host's ``users`` table; nothing was stored or claimed.
 
     The caller's transaction stays usable, with one exception: a submit that waits inside it
     while another transaction deletes that very user fails on the foreign key, and PostgreSQL
@@ -85,8 +82,7 @@ class UnknownResponse(_FixedMessage, LookupError):
 
 
 class UnsafeIsolation(_FixedMessage):
-    """
-    A claim was tried in a REPEATABLE READ transaction; nothing was changed.
+    """A claim was tried in a REPEATABLE READ transaction; nothing was changed.
 
     There a claim cannot see what other claims committed since the transaction began, so it
     could give a user two sets of answers to one question. Claim at READ COMMITTED, which is
@@ -97,15 +93,14 @@ class UnsafeIsolation(_FixedMessage):
 
 
 def translate(error: PostgresError) -> Exception:
-    """
-    Return what to raise in place of PostgreSQL's *error*: ours where we have a name for it.
+    """Return what to raise in place of PostgreSQL's *error*: ours where we have a name for it.
 
     PostgreSQL quotes the offending row or value in DETAIL and CONTEXT of data exceptions and
     integrity violations (SQLSTATE classes 22 and 23): both are blanked.
     """
     if error.sqlstate[:2] in _CLASSES_THAT_QUOTE_VALUES:
         error.detail = error.context = None
-    # Citus reports no constraint names; where there is one, a foreign key of the host's is not ours.
+    # A foreign key of the host's own is not ours to name. Citus reports no constraint names.
     if error.sqlstate == _FOREIGN_KEY_VIOLATION and error.constraint_name in (
         None,
         _USER_FOREIGN_KEY,

@@ -1,5 +1,4 @@
-"""
-What is let in: types, limits, text, JSON.
+"""What is let in: types, limits, text, JSON.
 
 One pass over each argument, before anything is encoded or sent. What passes comes back from
 PostgreSQL equal; what does not is an `InvalidInput` that names the argument and never quotes
@@ -34,8 +33,12 @@ MAX_JSON_DIGITS = 640
 MAX_BIGINT = 2**63 - 1
 """Largest value of a PostgreSQL bigint."""
 
+_NUL = "must not contain a NUL character"
+_NUMBERS = (int, float)
+_CONTAINERS = (dict, list)
+_JSON_TYPES = frozenset({str, bool, type(None), *_NUMBERS, *_CONTAINERS})
 _INTEGER_BOUND = 10**MAX_JSON_DIGITS
-_EXACT_FLOAT_BOUND = 1e16  # below it, repr() writes a float without an exponent
+_PLAIN_NUMBER_BOUND = 1e16  # below it, repr() writes a float without an exponent
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _encode = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -116,8 +119,7 @@ def answer(parameter: str, value: object) -> str:
 
 
 def json_object(parameter: str, value: object, max_bytes: int) -> str:
-    """
-    Return *value*, a dict that JSONB holds and gives back equal, as its JSON text.
+    """Return *value*, a dict that JSONB holds and gives back equal, as its JSON text.
 
     Values are str, int, float, bool, None, and lists and dicts of them; keys are str. A tuple
     is refused, because it would come back as a list; so is a float whose digits JSONB would
@@ -137,7 +139,7 @@ def json_object(parameter: str, value: object, max_bytes: int) -> str:
 def _utf8_length(parameter: str, value: str) -> int:
     """Return the length of *value* in UTF-8; refuse what PostgreSQL's text cannot hold."""
     if "\0" in value:
-        raise InvalidInput(parameter, "must not contain a NUL character")
+        raise InvalidInput(parameter, _NUL)
     if value.isascii():
         return len(value)
     try:
@@ -147,11 +149,10 @@ def _utf8_length(parameter: str, value: str) -> int:
     raise InvalidInput(parameter, "must not contain a lone surrogate")
 
 
-def _check_container(
+def _check_container(  # noqa: C901 - one pass, and every call pays for it
     parameter: str, container: dict[Any, Any] | list[Any], depth: int, budget: int
 ) -> int:
-    """
-    Refuse what JSONB cannot hold or would not give back equal.
+    """Refuse what JSONB cannot hold or would not give back equal.
 
     *budget* is how many more characters of JSON are allowed. It is counted low and returned as
     it is left; once it is below 0 the rest is not looked at, so that far too much costs little.
@@ -161,40 +162,54 @@ def _check_container(
     budget -= len(container)
     if budget < 0:
         return budget
+    values: Any = container
     if isinstance(container, dict):
-        for key in container:
-            if not isinstance(key, str):
-                raise InvalidInput(parameter, "must have str keys only")
-            if "\0" in key:
-                raise InvalidInput(parameter, "must not contain a NUL character")
-            budget -= len(key)
-        values: Any = container.values()
-    else:
-        values = container
+        budget -= _check_keys(parameter, container)
+        values = container.values()
     for value in values:
-        if value is None or value is True or value is False:
-            continue
-        if isinstance(value, str):
+        kind = type(value)
+        if kind not in _JSON_TYPES:
+            kind = _json_type(parameter, value)
+        if kind is str:
             if "\0" in value:
-                raise InvalidInput(parameter, "must not contain a NUL character")
+                raise InvalidInput(parameter, _NUL)
             budget -= len(value)
-        elif isinstance(value, int):
-            if not -_INTEGER_BOUND < value < _INTEGER_BOUND:
-                raise InvalidInput(parameter, f"has an int of over {MAX_JSON_DIGITS} digits")
-        elif isinstance(value, float):
-            if not -_EXACT_FLOAT_BOUND < value < _EXACT_FLOAT_BOUND:
-                _check_float(parameter, value)
-        elif isinstance(value, dict | list):
+        elif kind in _NUMBERS:
+            if not -_PLAIN_NUMBER_BOUND < value < _PLAIN_NUMBER_BOUND:
+                _check_number(parameter, value)
+        elif kind in _CONTAINERS:
             budget = _check_container(parameter, value, depth + 1, budget)
-        else:
-            raise InvalidInput(parameter, f"has a {type(value).__name__}, which is not JSON")
         if budget < 0:
             break
     return budget
 
 
-def _check_float(parameter: str, value: float) -> None:
-    if not math.isfinite(value):
+def _check_keys(parameter: str, container: dict[Any, Any]) -> int:
+    """Refuse keys that are not text; return the length of them all."""
+    length = 0
+    for key in container:
+        if not isinstance(key, str):
+            raise InvalidInput(parameter, "must have str keys only")
+        if "\0" in key:
+            raise InvalidInput(parameter, _NUL)
+        length += len(key)
+    return length
+
+
+def _check_number(parameter: str, value: float) -> None:
+    """Refuse a large *value*, NaN or infinity that does not survive JSONB's numeric."""
+    if isinstance(value, int):
+        if not -_INTEGER_BOUND < value < _INTEGER_BOUND:
+            raise InvalidInput(parameter, f"has an int of over {MAX_JSON_DIGITS} digits")
+    elif not math.isfinite(value):
         raise InvalidInput(parameter, "must not contain NaN or an infinity")
-    if Decimal(float.__repr__(value)) != value:
+    elif Decimal(float.__repr__(value)) != value:
         raise InvalidInput(parameter, "has a float that JSONB would not give back equal")
+
+
+def _json_type(parameter: str, value: object) -> type:
+    """Return the type that *value*, of a subclass, is to JSON: an IntEnum is an int."""
+    for kind in (str, *_NUMBERS, *_CONTAINERS):
+        if isinstance(value, kind):
+            return kind
+    raise InvalidInput(parameter, f"has a {type(value).__name__}, which is not JSON")

@@ -1,5 +1,4 @@
-"""
-The ownership rule, in one place.
+"""The ownership rule, in one place.
 
 A response belongs to exactly one of a signed-in user and an anonymous visitor. Whoever writes
 names that one; whoever reads names at least one, and with both sees the rows of either.
@@ -42,7 +41,7 @@ def user(user_id: object) -> int:
 
 
 def visitor(anonymous_token: object) -> UUID:
-    """Return *anonymous_token*; the nil UUID is refused, as every careless client would share it."""
+    """Return *anonymous_token*; the nil UUID is refused, as careless clients would share it."""
     token = inputs.uuid("anonymous_token", anonymous_token)
     if not token.int:
         raise InvalidInput("anonymous_token", "must not be the nil UUID")

@@ -39,8 +39,7 @@ _FOREIGN_DSN_PARAMETERS = frozenset(
 def create_pool(
     dsn: str, *, pooler: Literal["transaction"] | None = None, **asyncpg_options: Any
 ) -> asyncpg.Pool[Any]:
-    """
-    Create an ``asyncpg.Pool``; use it with ``async with``, or ``await`` it.
+    """Create an ``asyncpg.Pool``; use it with ``async with``, or ``await`` it.
 
     The defaults: *min_size* 1, *timeout* (to connect) 10 seconds, *command_timeout* 30 seconds.
 

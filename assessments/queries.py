@@ -1,5 +1,4 @@
-"""
-The named queries of ``sql/``, as async functions.
+"""The named queries of ``sql/``, as async functions.
 
 ``queries.get_responses(conn, user_id=…, …)`` runs the text under ``-- name: get_responses`` in
 ``sql/responses.sql``. A query without an operator returns a list, ``^`` a row or ``None``,
@@ -24,15 +23,12 @@ if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
-    Connection: TypeAlias = (
-        asyncpg.Connection[Any] | PoolConnectionProxy[Any] | asyncpg.Pool[Any]
-    )
+    Connection: TypeAlias = asyncpg.Connection[Any] | PoolConnectionProxy[Any] | asyncpg.Pool[Any]
     """What the functions of this library run on."""
 
 
 def folder(name: str) -> Path:
-    """
-    Return the directory *name*, ``sql`` or ``migrations``.
+    """Return the directory *name*, ``sql`` or ``migrations``.
 
     It stands inside the package where a wheel was installed, beside it in a checkout.
     """
@@ -44,8 +40,7 @@ def folder(name: str) -> Path:
 
 
 class Adapter(AsyncPGAdapter):
-    """
-    aiosql's adapter for asyncpg, lean and strict.
+    """aiosql's adapter for asyncpg, lean and strict.
 
     aiosql's own finds out at each call whether it was given a pool (which asyncpg's pool does
     not need), returns lists as generators that run nothing until they are iterated and hold a
@@ -59,7 +54,7 @@ class Adapter(AsyncPGAdapter):
         if query_name in self.var_sorted:
             raise ValueError(f"sql/ holds two queries named {query_name}")
         self.var_sorted[query_name] = []
-        numbered = super().process_sql(query_name, operation, sql)
+        numbered = super().process_sql(query_name, operation, sql)  # type: ignore[no-untyped-call]
         return f"/* assessments.{query_name} */ {numbered}"
 
     def select(
@@ -92,4 +87,6 @@ class Adapter(AsyncPGAdapter):
             raise translated from error
 
 
-queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")
+# Neither of aiosql's two protocols: plain functions, as of its synchronous one, that return the
+# awaitables of its asynchronous one.
+queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")  # type: ignore[arg-type]

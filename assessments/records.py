@@ -15,8 +15,7 @@ __all__ = ["AssessmentResponse", "AssessmentScore"]
 
 
 class AssessmentResponse(TypedDict):
-    """
-    One attempt of a student at a question: a row of ``assessment_responses``.
+    """One attempt of a student at a question: a row of ``assessment_responses``.
 
     Exactly one of *anonymous_token* and *user_id* is ``None``. *created_at* is aware: when the
     transaction began that stored the response.
@@ -35,8 +34,7 @@ class AssessmentResponse(TypedDict):
 
 
 class AssessmentScore(TypedDict):
-    """
-    What an AI or a person made of a response: a row of ``assessment_scores``.
+    """What an AI or a person made of a response: a row of ``assessment_scores``.
 
     *created_at* is aware: when the transaction began that stored the score.
     """
@@ -50,18 +48,20 @@ class AssessmentScore(TypedDict):
 
 
 # The queries hand JSONB out as text and it is decoded here, once: what a codec of the host's
-# would make of it does not matter.
+# would make of it does not matter. PostgreSQL puts no white space around that text, so the
+# decoder need not look for any.
+_decode = json.JSONDecoder().raw_decode
 
 
 def response(row: Record) -> AssessmentResponse:
     """Return *row* of a responses query as a record."""
     record = dict(row)
-    record["answer_metadata"] = json.loads(record["answer_metadata"])
+    record["answer_metadata"] = _decode(record["answer_metadata"])[0]
     return cast("AssessmentResponse", record)
 
 
 def score(row: Record) -> AssessmentScore:
     """Return *row* of a scores query as a record."""
     record = dict(row)
-    record["score_data"] = json.loads(record["score_data"])
+    record["score_data"] = _decode(record["score_data"])[0]
     return cast("AssessmentScore", record)

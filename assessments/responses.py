@@ -1,5 +1,4 @@
-"""
-A person's own responses: submit, read, claim.
+"""A person's own responses: submit, read, claim.
 
 Every function takes the connection first and the rest by keyword, and calls one named query of
 ``sql/responses.sql``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
@@ -43,8 +42,7 @@ async def submit_response(
     answer_text: str,
     answer_metadata: dict[str, Any] | None = None,
 ) -> AssessmentResponse:
-    """
-    Store one attempt at a question. Always a new row: an answer given twice is two attempts.
+    """Store one attempt at a question. Always a new row: an answer given twice is two attempts.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -97,8 +95,7 @@ async def get_responses(
     limit: int | None = None,
     before: tuple[datetime, int] | None = None,
 ) -> list[AssessmentResponse]:
-    """
-    List an owner's responses, newest first.
+    """List an owner's responses, newest first.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -142,8 +139,7 @@ async def get_responses_for_question(
     anonymous_token: UUID | str | None = None,
     question_id: str,
 ) -> list[AssessmentResponse]:
-    """
-    List an owner's attempts at one question, newest first.
+    """List an owner's attempts at one question, newest first.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -175,8 +171,7 @@ async def claim_assessment_responses(
     user_id: int,
     skip_answered: bool = True,
 ) -> int:
-    """
-    Move a visitor's responses to the user who has signed in; their scores go along.
+    """Move a visitor's responses to the user who has signed in; their scores go along.
 
     Questions that the user has already answered stay with the token, all attempts at them
     together; ``get_responses(anonymous_token=…)`` still shows them. Of concurrent claims of one

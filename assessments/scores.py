@@ -23,8 +23,7 @@ async def get_scores(
     user_id: int | None = None,
     anonymous_token: UUID | str | None = None,
 ) -> list[AssessmentScore]:
-    """
-    List the scores of one response, newest first.
+    """List the scores of one response, newest first.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def atomic(conn: Connection) -> AsyncIterator[Any]:
-    """
-    Yield a connection on which the statements of the block hold together or not at all.
+    """Yield a connection on which the statements of the block hold together or not at all.
 
     A pool gives one connection for the block. In the caller's transaction, however it was
     begun, the block is a savepoint: what fails inside leaves that transaction usable.
@@ -42,8 +41,6 @@ async def _savepoint(conn: Any) -> AsyncIterator[None]:
         # Where not even this goes through, the caller's transaction is lost in any case, and
         # the error of the block says why.
         with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            await conn.execute(
-                "ROLLBACK TO SAVEPOINT assessments; RELEASE SAVEPOINT assessments"
-            )
+            await conn.execute("ROLLBACK TO SAVEPOINT assessments; RELEASE SAVEPOINT assessments")
         raise
     await conn.execute("RELEASE SAVEPOINT assessments")

@@ -1,5 +1,4 @@
-"""
-The command line: ``python -m assessments``, also installed as ``assessments``.
+"""The command line: ``python -m assessments``, also installed as ``assessments``.
 
 Nothing here is imported by the library, and each command imports what it alone needs.
 """

@@ -1,5 +1,4 @@
-"""
-``assessments demo``: one student's story, told by this library on a real PostgreSQL.
+"""``assessments demo``: one student's story, told by this library on a real PostgreSQL.
 
 The answers are read from ``demo_answers.jsonl`` beside this file: one JSON object a line, with
 the keyword arguments of `assessments.submit_response`.
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import asyncpg
 import yoyo  # noqa: F401 - asked for here, before a server is started
 from rich.console import Console
 from rich.markup import escape
@@ -29,6 +27,9 @@ from assessments.queries import folder, queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
+
+    import asyncpg
 
     from assessments import AssessmentResponse, AssessmentScore
 
@@ -79,21 +80,27 @@ async def _begin(pool: asyncpg.Pool[Any], console: Console) -> None:
 
 
 async def _answer(
-    pool: asyncpg.Pool[Any], console: Console, token: Any, answers: list[dict[str, Any]]
+    pool: asyncpg.Pool[Any], console: Console, token: UUID, answers: list[dict[str, Any]]
 ) -> None:
-    _step(console, "Last week, signed in on another device, she answered one question", "submit_response")
+    _step(
+        console,
+        "Last week, signed in on another device, she answered one question",
+        "submit_response",
+    )
     before = next(answer for answer in answers if answer["question_id"] == _ANSWERED_BEFORE)
     stored = await assessments.submit_response(pool, user_id=_USER_ID, **before)
     console.print(_responses_table([stored]))
 
-    _step(console, "Today she visits without signing in, and answers; one question twice", "submit_response")
+    _step(
+        console,
+        "Today she visits without signing in, and answers; one question twice",
+        "submit_response",
+    )
     # The visit is one transaction of the caller's: all of it is stored, or nothing.
     async with pool.acquire() as connection, connection.transaction():
         for answer in answers:
             await assessments.submit_response(connection, anonymous_token=token, **answer)
-    console.print(
-        _responses_table(await assessments.get_responses(pool, anonymous_token=token))
-    )
+    console.print(_responses_table(await assessments.get_responses(pool, anonymous_token=token)))
 
     question = answers[-1]["question_id"]
     _step(console, f"Her attempts at {question}, newest first", "get_responses_for_question")
@@ -103,8 +110,12 @@ async def _answer(
     console.print(_responses_table(attempts))
 
 
-async def _score(pool: asyncpg.Pool[Any], console: Console, token: Any) -> None:
-    _step(console, "The service scores what it finds (a length count stands in for the AI)", "record_score")
+async def _score(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> None:
+    _step(
+        console,
+        "The service scores what it finds (a length count stands in for the AI)",
+        "record_score",
+    )
     responses = await assessments.get_responses(pool, anonymous_token=token)
     for response in responses:
         await backoffice.record_score(
@@ -116,7 +127,11 @@ async def _score(pool: asyncpg.Pool[Any], console: Console, token: Any) -> None:
         )
     console.print(f"    {len(responses)} scores recorded")
     longest = max(responses, key=lambda response: len(response["answer_text"]))
-    _step(console, "A teacher disagrees with one; the score before it stays as history", "record_score")
+    _step(
+        console,
+        "A teacher disagrees with one; the score before it stays as history",
+        "record_score",
+    )
     await backoffice.record_score(
         pool,
         response_id=longest["response_id"],
@@ -128,7 +143,7 @@ async def _score(pool: asyncpg.Pool[Any], console: Console, token: Any) -> None:
     console.print(_scores_table(scores))
 
 
-async def _sign_in(pool: asyncpg.Pool[Any], console: Console, token: Any) -> None:
+async def _sign_in(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> None:
     _step(
         console,
         "She signs in, and her visit is claimed for her",
@@ -147,9 +162,14 @@ async def _sign_in(pool: asyncpg.Pool[Any], console: Console, token: Any) -> Non
     console.print(f"    claimed once more: {again}")
 
 
-async def _read_back(pool: asyncpg.Pool[Any], console: Console, token: Any) -> None:
-    _step(console, "What is stored now: hers, and what stayed, in one list", "get_responses", "get_scores")
-    owners = {"user_id": _USER_ID, "anonymous_token": token}
+async def _read_back(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> None:
+    _step(
+        console,
+        "What is stored now: hers, and what stayed, in one list",
+        "get_responses",
+        "get_scores",
+    )
+    owners: dict[str, Any] = {"user_id": _USER_ID, "anonymous_token": token}
     responses = await assessments.get_responses(pool, **owners)
     latest = {}
     for response in responses:
@@ -166,7 +186,9 @@ async def _read_back(pool: asyncpg.Pool[Any], console: Console, token: Any) -> N
     )
     if given != kept:
         raise AssertionError("what was read back is not what was given")
-    console.print(f"    All {len(given)} answers came back as they were given, to the last code point.")
+    console.print(
+        f"    All {len(given)} answers came back as they were given, to the last code point."
+    )
 
 
 def _answers() -> list[dict[str, Any]]:
@@ -236,4 +258,3 @@ def _scores_table(scores: Sequence[AssessmentScore]) -> Table:
 
 def _points(score: AssessmentScore | None) -> str:
     return f"{score['score_data']['points']}/{score['score_data']['of']}" if score else ""
-

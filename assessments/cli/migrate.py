@@ -17,8 +17,7 @@ def command(url: str) -> list[str]:
 
 
 def apply(url: str) -> None:
-    """
-    Run `command`.
+    """Run `command`.
 
     Raises:
         subprocess.CalledProcessError: yoyo failed; it has said why on standard error.

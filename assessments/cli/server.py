@@ -1,5 +1,4 @@
-"""
-A PostgreSQL server of one's own, for as long as a block lasts.
+"""A PostgreSQL server of one's own, for as long as a block lasts.
 
 For the demo and the tests: a data directory in a temporary folder, a Unix socket in the same
 folder and no other way in, and nothing left behind, however the block ends.
@@ -74,8 +73,7 @@ def installed_binaries() -> Path | None:
 
 @contextmanager
 def running(binaries: Path) -> Iterator[str]:
-    """
-    Start a server from *binaries* and yield the URL of its database ``postgres``.
+    """Start a server from *binaries* and yield the URL of its database ``postgres``.
 
     PostgreSQL refuses to run as root; for root it runs as ``postgres`` or ``nobody``, and from
     a copy of the binaries where that account cannot reach them.
@@ -101,6 +99,7 @@ def running(binaries: Path) -> Iterator[str]:
             text=True,
             **account,
         )
+        assert keeper.stdin and keeper.stdout  # noqa: PT018, S101 - they are pipes
         try:
             if (said := keeper.stdout.readline()) != "ready\n":
                 raise NoServerError(f"PostgreSQL did not start: {said}{keeper.stdout.read()}")
@@ -125,7 +124,7 @@ def _account(home: Path) -> dict[str, Any]:
 
 def _can_run(binaries: Path, account: dict[str, Any]) -> bool:
     try:
-        version = [binaries / "postgres", "--version"]
+        version: list[str | Path] = [binaries / "postgres", "--version"]
         subprocess.run(version, cwd="/", capture_output=True, check=True, **account)  # noqa: S603
     except (PermissionError, subprocess.CalledProcessError):
         return False
