@@ -1,0 +1,1 @@
+"""The promises of this library, one file each, kept on a real PostgreSQL."""

@@ -1,0 +1,114 @@
+"""One server a run, one database a test, made from a migrated template."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from assessments.cli import migrate
+from tests import servers
+from tests.support import new_user
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the caller choose the server."""
+    parser.addoption(
+        "--server",
+        help="embedded, installed, container or a postgresql:// URL; else the first there is",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say on which server the suite runs."""
+    return f"server: {config.getoption('--server') or 'the first there is'}"
+
+
+@pytest.fixture(scope="session")
+def server(pytestconfig: pytest.Config) -> Iterator[str]:
+    """Return the URL of the server's maintenance database."""
+    with servers.found(pytestconfig.getoption("--server")) as url:
+        yield url
+
+
+def database_url(server: str, name: str) -> str:
+    """Return the URL of the database *name* on *server*."""
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+async def _administer(server: str, statement: str) -> None:
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """Return the name of a migrated database that nobody is connected to."""
+    name = f"assessments_{uuid4().hex}"
+    asyncio.run(_administer(server, f"CREATE DATABASE {name}"))
+    migrate.apply(database_url(server, name))
+    yield name
+    asyncio.run(_administer(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def empty_database(server: str) -> AsyncIterator[str]:
+    """Return the URL of a database with nothing in it."""
+    name = f"assessments_{uuid4().hex}"
+    await _administer(server, f"CREATE DATABASE {name}")
+    yield database_url(server, name)
+    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(server: str, template: str) -> AsyncIterator[str]:
+    """Return the URL of a migrated database of this test's own."""
+    name = f"assessments_{uuid4().hex}"
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield database_url(server, name)
+    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def conn(database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Return a connection to this test's database."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def other(database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Return another connection to this test's database."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[asyncpg.Pool[Any]]:
+    """Return a pool of up to four connections to this test's database."""
+    async with asyncpg.create_pool(database, min_size=1, max_size=4) as created:
+        yield created
+
+
+@pytest.fixture
+async def user_id(conn: asyncpg.Connection[Any]) -> int:
+    """Return a user of the host's."""
+    return await new_user(conn)
+
+
+@pytest.fixture
+def token() -> UUID:
+    """Return a visitor's token."""
+    return uuid4()

@@ -1,0 +1,111 @@
+"""Errors are named, can be handed on, and keep answers, tokens and scores to themselves."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+import assessments
+from assessments import errors
+from assessments.backoffice import record_score
+from tests.support import SECRET, submit
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+def told(error: BaseException) -> str:
+    """Return everything that a log of *error* would show: its chain, arguments and attributes."""
+    shown = "".join(traceback.format_exception(error))
+    link: BaseException | None = error
+    while link is not None:
+        shown += repr(link) + repr(link.args) + repr(vars(link))
+        link = link.__cause__ or link.__context__
+    return shown
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_is_an_assessments_error_with_a_docstring(name: str) -> None:
+    """One except clause catches them all, and each says what happened."""
+    error = getattr(assessments, name)
+
+    assert issubclass(error, assessments.AssessmentsError)
+    assert error.__doc__
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        assessments.InvalidInput("limit", "must be an int"),
+        assessments.UnknownUser(),
+        assessments.UnknownResponse(),
+        assessments.UnsafeIsolation(),
+    ],
+    ids=repr,
+)
+def test_errors_survive_pickling(error: assessments.AssessmentsError) -> None:
+    """A worker may hand an error to its parent process: type and message arrive."""
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+
+    assert (type(copy), str(copy)) == (type(error), str(error))
+    assert str(error)
+
+
+async def test_postgresql_s_own_refusal_keeps_the_answer_to_itself(
+    conn: asyncpg.Connection[Any], token: UUID
+) -> None:
+    """A CHECK of the host's fails as asyncpg's own error, without the row that DETAIL quotes."""
+    await conn.execute(
+        "ALTER TABLE assessment_responses ADD CONSTRAINT brief CHECK (length(answer_text) < 10)"
+    )
+
+    with pytest.raises(asyncpg.CheckViolationError) as raised:
+        await submit(conn, anonymous_token=token, answer_text=SECRET)
+
+    assert raised.value.constraint_name == "brief"
+    assert SECRET not in told(raised.value)
+    assert str(token) not in told(raised.value)
+
+
+async def test_a_refused_score_keeps_its_data_to_itself(
+    conn: asyncpg.Connection[Any], token: UUID
+) -> None:
+    """The same holds for score_data."""
+    response_id = (await submit(conn, anonymous_token=token))["response_id"]
+    await conn.execute(
+        "ALTER TABLE assessment_scores ADD CONSTRAINT pointed CHECK (score_data ? 'points')"
+    )
+
+    with pytest.raises(asyncpg.CheckViolationError) as raised:
+        await record_score(conn, response_id=response_id, score_data={"feedback": SECRET})
+
+    assert SECRET not in told(raised.value)
+
+
+async def test_a_foreign_key_of_the_host_s_is_not_an_unknown_user(
+    conn: asyncpg.Connection[Any], token: UUID
+) -> None:
+    """What the host adds to our tables fails under its own name."""
+    await conn.execute("CREATE TABLE contents (content_id uuid PRIMARY KEY)")
+    await conn.execute(
+        "ALTER TABLE assessment_responses ADD CONSTRAINT content_is_there"
+        " FOREIGN KEY (content_id) REFERENCES contents"
+    )
+
+    with pytest.raises(asyncpg.ForeignKeyViolationError) as raised:
+        await submit(conn, anonymous_token=token, content_id=token)
+
+    assert raised.value.constraint_name == "content_is_there"
+    assert str(token) not in told(raised.value)
+
+
+async def test_other_errors_come_through_untouched(conn: asyncpg.Connection[Any]) -> None:
+    """A statement timeout, say, is asyncpg's own error with all that PostgreSQL said."""
+    await conn.execute("DROP TABLE assessment_responses CASCADE")
+
+    with pytest.raises(asyncpg.UndefinedTableError, match="assessment_responses"):
+        await assessments.get_responses(conn, user_id=1)

