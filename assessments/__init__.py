@@ -9,12 +9,22 @@ from assessments.errors import (
     UnsafeIsolation,
 )
 from assessments.pool import create_pool
-from assessments.records import AssessmentResponse, AssessmentScore
+from assessments.records import (
+    AssessmentResponse,
+    AssessmentScore,
+    NewResponse,
+    NewScore,
+    ScoredResponse,
+)
 from assessments.responses import (
     claim_assessment_responses,
+    delete_responses,
+    get_latest_responses,
     get_responses,
     get_responses_for_question,
+    get_responses_with_latest_score,
     submit_response,
+    submit_responses,
 )
 from assessments.scores import get_scores
 
@@ -23,14 +33,21 @@ __all__ = [
     "AssessmentScore",
     "AssessmentsError",
     "InvalidInput",
+    "NewResponse",
+    "NewScore",
+    "ScoredResponse",
     "UnknownResponse",
     "UnknownUser",
     "UnsafeIsolation",
     "backoffice",
     "claim_assessment_responses",
     "create_pool",
+    "delete_responses",
+    "get_latest_responses",
     "get_responses",
     "get_responses_for_question",
+    "get_responses_with_latest_score",
     "get_scores",
     "submit_response",
+    "submit_responses",
 ]

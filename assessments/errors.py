@@ -54,34 +54,44 @@ class InvalidInput(AssessmentsError, ValueError):
         return f"{self.parameter}: {self.problem}"
 
 
-class _FixedMessage(AssessmentsError):
+class _Unknown(AssessmentsError, LookupError):
     message: str
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, parameter: str | None = None) -> None:
+        super().__init__(parameter)
+        self.parameter = parameter
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.parameter}: {self.message}" if self.parameter else self.message
 
 
-class UnknownUser(_FixedMessage, LookupError):
+class UnknownUser(_Unknown):
     """The user is not in the host's ``users`` table; nothing was stored or claimed.
 
     The caller's transaction stays usable, with one exception: a submit that waits inside it
     while another transaction deletes that very user fails on the foreign key, and PostgreSQL
     then accepts no more statements before a rollback.
+
+    Attributes:
+        parameter: Which element of a call that takes many is the first with such a user, as
+            ``responses[3]``, counted from 0; otherwise ``None``.
     """
 
     message = "there is no such user in the host's users table"
 
 
-class UnknownResponse(_FixedMessage, LookupError):
-    """The response is not there (any more); no score was stored. The transaction stays usable."""
+class UnknownResponse(_Unknown):
+    """The response is not there (any more); no score was stored. The transaction stays usable.
+
+    Attributes:
+        parameter: Which element of a call that takes many is the first for such a response, as
+            ``scores[3]``, counted from 0; otherwise ``None``.
+    """
 
     message = "there is no such response"
 
 
-class UnsafeIsolation(_FixedMessage):
+class UnsafeIsolation(AssessmentsError):
     """A claim was tried in a REPEATABLE READ transaction; nothing was changed.
 
     There a claim cannot see what other claims committed since the transaction began, so it
@@ -89,7 +99,8 @@ class UnsafeIsolation(_FixedMessage):
     PostgreSQL's default, or at SERIALIZABLE with the usual retry.
     """
 
-    message = "a claim is not safe in a REPEATABLE READ transaction"
+    def __str__(self) -> str:
+        return "a claim is not safe in a REPEATABLE READ transaction"
 
 
 def translate(error: PostgresError) -> Exception:

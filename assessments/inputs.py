@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from assessments.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Longest *answer_text*, in bytes of UTF-8."""
@@ -23,6 +27,10 @@ MAX_METADATA_BYTES = 64 * 1024
 """Longest *answer_metadata*, in bytes of its JSON text in UTF-8."""
 MAX_SCORE_BYTES = 256 * 1024
 """Longest *score_data*, in bytes of its JSON text in UTF-8."""
+MAX_BATCH = 10_000
+"""Most elements of a call that takes many."""
+MAX_BATCH_CHARACTERS = 64 * 1024 * 1024
+"""Most text of a call that takes many: its ids, answers and JSON together, in characters."""
 MAX_ID_CHARACTERS = 512
 """Longest id or slug, in characters."""
 MAX_JSON_DEPTH = 32
@@ -30,6 +38,8 @@ MAX_JSON_DEPTH = 32
 MAX_JSON_DIGITS = 640
 """Most digits of an integer in JSON: what every Python can read back, as
 ``sys.set_int_max_str_digits`` takes no lower limit."""
+MAX_DAYS = 365_000
+"""Longest age, in days: a thousand years."""
 MAX_BIGINT = 2**63 - 1
 """Largest value of a PostgreSQL bigint."""
 
@@ -54,8 +64,8 @@ def positive_bigint(parameter: str, value: object) -> int:
     return value
 
 
-def optional_limit(parameter: str, value: object) -> int | None:
-    """Return *value*, the most rows to return, or ``None`` for all."""
+def optional_positive_bigint(parameter: str, value: object) -> int | None:
+    """Return *value* as `positive_bigint` does, or ``None``."""
     return None if value is None else positive_bigint(parameter, value)
 
 
@@ -80,6 +90,24 @@ def optional_uuid(parameter: str, value: object) -> UUID | None:
     return None if value is None else uuid(parameter, value)
 
 
+def optional_moment(parameter: str, value: object) -> datetime | None:
+    """Return *value*, an aware datetime, or ``None``."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidInput(parameter, "must be an aware datetime")
+    return value
+
+
+def age(parameter: str, value: object) -> timedelta:
+    """Return *value*, a timedelta above zero and of at most `MAX_DAYS`."""
+    if not isinstance(value, timedelta):
+        raise InvalidInput(parameter, "must be a timedelta")
+    if not timedelta(0) < value <= timedelta(MAX_DAYS):
+        raise InvalidInput(parameter, f"must be above zero and at most {MAX_DAYS} days")
+    return value
+
+
 def cursor(parameter: str, value: object) -> tuple[datetime | None, int | None]:
     """Return *value*, the ``(created_at, response_id)`` of the last row seen, or two ``None``."""
     if value is None:
@@ -87,8 +115,9 @@ def cursor(parameter: str, value: object) -> tuple[datetime | None, int | None]:
     if not isinstance(value, tuple | list) or len(value) != 2:  # noqa: PLR2004
         raise InvalidInput(parameter, "must be a pair (created_at, response_id)")
     created_at, response_id = value
-    if not isinstance(created_at, datetime) or created_at.utcoffset() is None:
-        raise InvalidInput(parameter, "its created_at must be an aware datetime")
+    if created_at is None:
+        raise InvalidInput(parameter, "must be a pair (created_at, response_id)")
+    optional_moment(parameter, created_at)
     return created_at, positive_bigint(parameter, response_id)
 
 
@@ -107,6 +136,62 @@ def identifier(parameter: str, value: object) -> str:
 def optional_identifier(parameter: str, value: object) -> str | None:
     """Return *value* as `identifier` does, or ``None``."""
     return None if value is None else identifier(parameter, value)
+
+
+def optional_identifiers(parameter: str, value: object) -> list[str] | None:
+    """Return *value*, a list or other collection of at most `MAX_BATCH` names, or ``None``."""
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise InvalidInput(parameter, "must be a list of str")
+    if len(value) > MAX_BATCH:
+        raise InvalidInput(parameter, f"must not exceed {MAX_BATCH} elements")
+    return [identifier(f"{parameter}[{index}]", each) for index, each in enumerate(value)]
+
+
+def batch(
+    parameter: str, value: object, element: type, check: Callable[..., dict[str, Any]]
+) -> dict[str, list[Any]]:
+    """Return the columns of *value*, a list of dicts with the keys of the TypedDict *element*.
+
+    *check* takes the keys of an element by keyword and returns its columns.
+
+    Raises:
+        InvalidInput: An element, or a value in it, is not let in: *parameter* is then
+            ``responses[3]`` or ``responses[3].question_id``, counted from 0.
+    """
+    if not isinstance(value, list | tuple):
+        raise InvalidInput(parameter, "must be a list of dicts")
+    if len(value) > MAX_BATCH:
+        raise InvalidInput(parameter, f"must not exceed {MAX_BATCH} elements")
+    columns: dict[str, list[Any]] = {}
+    size = 0
+    for index, each in enumerate(value):
+        place = f"{parameter}[{index}]"
+        _check_keys_of_element(place, each, element)
+        try:
+            checked = check(**each)
+        except InvalidInput as error:
+            refused = InvalidInput(f"{place}.{error.parameter}", error.problem)
+        else:
+            size += sum(len(column) for column in checked.values() if isinstance(column, str))
+            if size > MAX_BATCH_CHARACTERS:
+                raise InvalidInput(parameter, f"must not exceed {MAX_BATCH_CHARACTERS} characters")
+            for name, column in checked.items():
+                columns.setdefault(name, []).append(column)
+            continue
+        raise refused
+    return columns
+
+
+def _check_keys_of_element(place: str, element: object, kind: Any) -> None:
+    if not isinstance(element, dict):
+        raise InvalidInput(place, "must be a dict")
+    for key in kind.__required_keys__:
+        if key not in element:
+            raise InvalidInput(f"{place}.{key}", "is missing")
+    if len(element.keys() & kind.__annotations__.keys()) < len(element):
+        raise InvalidInput(place, f"may have no other keys than {', '.join(kind.__annotations__)}")
 
 
 def answer(parameter: str, value: object) -> str:

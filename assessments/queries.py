@@ -2,7 +2,7 @@
 
 ``queries.get_responses(conn, user_id=…, …)`` runs the text under ``-- name: get_responses`` in
 ``sql/responses.sql``. A query without an operator returns a list, ``^`` a row or ``None``,
-``!`` the number of rows changed.
+``$`` a value, ``!`` the number of rows changed.
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ class Adapter(AsyncPGAdapter):
     ) -> Any:
         """Run a query for its first row, or ``None``."""
         return self._run(conn.fetchrow, query_name, sql, parameters)
+
+    def select_value(self, conn: Any, query_name: str, sql: str, parameters: Any) -> Any:
+        """Run a query for the first column of its first row, or ``None``."""
+        return self._run(conn.fetchval, query_name, sql, parameters)
 
     async def insert_update_delete(
         self, conn: Any, query_name: str, sql: str, parameters: Any

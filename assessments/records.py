@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-__all__ = ["AssessmentResponse", "AssessmentScore"]
+__all__ = ["AssessmentResponse", "AssessmentScore", "NewResponse", "NewScore", "ScoredResponse"]
 
 
 class AssessmentResponse(TypedDict):
@@ -47,6 +47,40 @@ class AssessmentScore(TypedDict):
     created_at: datetime
 
 
+class ScoredResponse(AssessmentResponse):
+    """A response with its newest score, or ``None`` where it has no score."""
+
+    latest_score: AssessmentScore | None
+
+
+class _RequiredOfResponse(TypedDict):
+    question_id: str
+    module_slug: str
+    answer_text: str
+
+
+class NewResponse(_RequiredOfResponse, total=False):
+    """A response to submit: the arguments of `submit_response`, exactly one owner among them."""
+
+    user_id: int | None
+    anonymous_token: UUID | str | None
+    learning_outcome_id: str | None
+    content_id: UUID | str | None
+    answer_metadata: dict[str, Any] | None
+
+
+class _RequiredOfScore(TypedDict):
+    response_id: int
+    score_data: dict[str, Any]
+
+
+class NewScore(_RequiredOfScore, total=False):
+    """A score to record: the arguments of `record_score`."""
+
+    model_id: str | None
+    prompt_version: str | None
+
+
 # The queries hand JSONB out as text and it is decoded here, once: what a codec of the host's
 # would make of it does not matter. PostgreSQL puts no white space around that text, so the
 # decoder need not look for any.
@@ -65,3 +99,23 @@ def score(row: Record) -> AssessmentScore:
     record = dict(row)
     record["score_data"] = _decode(record["score_data"])[0]
     return cast("AssessmentScore", record)
+
+
+def scored_response(row: Record) -> ScoredResponse:
+    """Return *row* of a query of responses with their newest score as a record."""
+    record = dict(row)
+    record["answer_metadata"] = _decode(record["answer_metadata"])[0]
+    newest = {
+        "score_id": record.pop("score_id"),
+        "response_id": record["response_id"],
+        "score_data": record.pop("score_data"),
+        "model_id": record.pop("model_id"),
+        "prompt_version": record.pop("prompt_version"),
+        "created_at": record.pop("scored_at"),
+    }
+    if newest["score_id"] is None:
+        record["latest_score"] = None
+    else:
+        newest["score_data"] = _decode(newest["score_data"])[0]
+        record["latest_score"] = newest
+    return cast("ScoredResponse", record)

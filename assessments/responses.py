@@ -1,4 +1,4 @@
-"""A person's own responses: submit, read, claim.
+"""A person's own responses: submit, read, claim, erase.
 
 Every function takes the connection first and the rest by keyword, and calls one named query of
 ``sql/responses.sql``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
@@ -13,20 +13,26 @@ from typing import TYPE_CHECKING, Any
 from assessments import inputs, ownership, records
 from assessments.errors import UnknownUser, UnsafeIsolation
 from assessments.queries import queries
+from assessments.records import NewResponse
 from assessments.transactions import atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from assessments.queries import Connection
-    from assessments.records import AssessmentResponse
+    from assessments.records import AssessmentResponse, ScoredResponse
 
 __all__ = [
     "claim_assessment_responses",
+    "delete_responses",
+    "get_latest_responses",
     "get_responses",
     "get_responses_for_question",
+    "get_responses_with_latest_score",
     "submit_response",
+    "submit_responses",
 ]
 
 
@@ -66,23 +72,83 @@ async def submit_response(
             and give back equal (NUL, a lone surrogate, NaN, a tuple in JSON and the like).
         UnknownUser: *user_id* is not in the host's ``users``.
     """
-    user, visitor = ownership.writer(user_id, anonymous_token)
     row = await queries.submit_response(
         conn,
-        user_id=user,
-        anonymous_token=visitor,
-        question_id=inputs.identifier("question_id", question_id),
-        module_slug=inputs.identifier("module_slug", module_slug),
-        learning_outcome_id=inputs.optional_identifier("learning_outcome_id", learning_outcome_id),
-        content_id=inputs.optional_uuid("content_id", content_id),
-        answer_text=inputs.answer("answer_text", answer_text),
-        answer_metadata="{}"
-        if answer_metadata is None
-        else inputs.json_object("answer_metadata", answer_metadata, inputs.MAX_METADATA_BYTES),
+        **_columns(
+            user_id=user_id,
+            anonymous_token=anonymous_token,
+            question_id=question_id,
+            module_slug=module_slug,
+            learning_outcome_id=learning_outcome_id,
+            content_id=content_id,
+            answer_text=answer_text,
+            answer_metadata=answer_metadata,
+        ),
     )
     if row is None:
         raise UnknownUser
     return records.response(row)
+
+
+async def submit_responses(
+    conn: Connection, responses: Sequence[NewResponse]
+) -> list[AssessmentResponse]:
+    """Store many attempts in one statement and one round trip, all or nothing.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        responses: At most 10,000 dicts with the arguments of `submit_response`; the optional ones
+            may be left out, and each has its own owner. Together at most
+            64 Mi characters of text.
+
+    Returns:
+        The rows as stored, in the order given.
+
+    Raises:
+        InvalidInput: An element breaks a rule of `submit_response`; *parameter* names it, as in
+            ``responses[3].question_id``, counted from 0. Nothing is stored.
+        UnknownUser: A *user_id* is not in the host's ``users``; *parameter* names the first such
+            element. Nothing is stored.
+    """
+    columns = inputs.batch("responses", responses, NewResponse, _columns)
+    if not columns:
+        return []
+    rows = await queries.submit_responses(
+        conn, **{f"{name}s": column for name, column in columns.items()}
+    )
+    if not rows:
+        number = await queries.first_unknown_user(conn, user_ids=columns["user_id"])
+        raise UnknownUser(f"responses[{number - 1}]" if number else None)
+    return [records.response(row) for row in rows]
+
+
+def _columns(
+    *,
+    user_id: object = None,
+    anonymous_token: object = None,
+    question_id: object,
+    module_slug: object,
+    learning_outcome_id: object = None,
+    content_id: object = None,
+    answer_text: object,
+    answer_metadata: object = None,
+) -> dict[str, Any]:
+    """Return the columns of a response to store, checked and encoded."""
+    user, visitor = ownership.writer(user_id, anonymous_token)
+    return {
+        "user_id": user,
+        "anonymous_token": visitor,
+        "question_id": inputs.identifier("question_id", question_id),
+        "module_slug": inputs.identifier("module_slug", module_slug),
+        "learning_outcome_id": inputs.optional_identifier(
+            "learning_outcome_id", learning_outcome_id
+        ),
+        "content_id": inputs.optional_uuid("content_id", content_id),
+        "answer_text": inputs.answer("answer_text", answer_text),
+        "answer_metadata": "{}"
+        if answer_metadata is None
+        else inputs.json_object("answer_metadata", answer_metadata, inputs.MAX_METADATA_BYTES),
+    }
 
 
 async def get_responses(
@@ -117,19 +183,80 @@ async def get_responses(
     Raises:
         InvalidInput: No owner is given, or an argument breaks a rule above.
     """
+    page = _page(
+        user_id=user_id,
+        anonymous_token=anonymous_token,
+        module_slug=module_slug,
+        question_id=question_id,
+        limit=limit,
+        before=before,
+    )
+    return [records.response(row) for row in await queries.get_responses(conn, **page)]
+
+
+async def get_responses_with_latest_score(
+    conn: Connection,
+    *,
+    user_id: int | None = None,
+    anonymous_token: UUID | str | None = None,
+    module_slug: str | None = None,
+    question_id: str | None = None,
+    limit: int | None = None,
+    before: tuple[datetime, int] | None = None,
+) -> list[ScoredResponse]:
+    """List an owner's responses, newest first, each with its newest score, in one query.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        user_id: The signed-in owner.
+        anonymous_token: The anonymous owner. At least one owner is given; with both, the rows
+            of either come back in one order.
+        module_slug: Only responses of this module.
+        question_id: Only responses to this question.
+        limit: At most so many rows, 1 or more; all, if left out.
+        before: Only rows after this one in the list: ``(created_at, response_id)`` of the last
+            row of the page before.
+
+    Returns:
+        What `get_responses` returns, each row with *latest_score*: its newest score by
+        ``created_at``, then ``score_id``, or ``None``.
+
+    Raises:
+        InvalidInput: No owner is given, or an argument breaks a rule above.
+    """
+    page = _page(
+        user_id=user_id,
+        anonymous_token=anonymous_token,
+        module_slug=module_slug,
+        question_id=question_id,
+        limit=limit,
+        before=before,
+    )
+    rows = await queries.get_responses_with_latest_score(conn, **page)
+    return [records.scored_response(row) for row in rows]
+
+
+def _page(
+    *,
+    user_id: object,
+    anonymous_token: object,
+    module_slug: object,
+    question_id: object,
+    limit: object,
+    before: object,
+) -> dict[str, Any]:
+    """Return the parameters of a query that lists an owner's responses in pages."""
     user, visitor = ownership.reader(user_id, anonymous_token)
     before_created_at, before_response_id = inputs.cursor("before", before)
-    rows = await queries.get_responses(
-        conn,
-        user_id=user,
-        anonymous_token=visitor,
-        module_slug=inputs.optional_identifier("module_slug", module_slug),
-        question_id=inputs.optional_identifier("question_id", question_id),
-        before_created_at=before_created_at,
-        before_response_id=before_response_id,
-        max_rows=inputs.optional_limit("limit", limit),
-    )
-    return [records.response(row) for row in rows]
+    return {
+        "user_id": user,
+        "anonymous_token": visitor,
+        "module_slug": inputs.optional_identifier("module_slug", module_slug),
+        "question_id": inputs.optional_identifier("question_id", question_id),
+        "before_created_at": before_created_at,
+        "before_response_id": before_response_id,
+        "max_rows": inputs.optional_positive_bigint("limit", limit),
+    }
 
 
 async def get_responses_for_question(
@@ -160,6 +287,42 @@ async def get_responses_for_question(
         user_id=user,
         anonymous_token=visitor,
         question_id=inputs.identifier("question_id", question_id),
+    )
+    return [records.response(row) for row in rows]
+
+
+async def get_latest_responses(
+    conn: Connection,
+    *,
+    user_id: int | None = None,
+    anonymous_token: UUID | str | None = None,
+    module_slug: str | None = None,
+    question_ids: Collection[str] | None = None,
+) -> list[AssessmentResponse]:
+    """List an owner's newest response to each question, in one query: what resuming a test needs.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        user_id: The signed-in owner.
+        anonymous_token: The anonymous owner. At least one owner is given; with both, the newest
+            of either counts.
+        module_slug: Only responses of this module.
+        question_ids: Only responses to these questions, at most 10,000; to all, if left out.
+
+    Returns:
+        A row for each question that has been answered, by ``created_at``, then ``response_id``,
+        both descending.
+
+    Raises:
+        InvalidInput: No owner is given, or an argument breaks a rule above.
+    """
+    user, visitor = ownership.reader(user_id, anonymous_token)
+    rows = await queries.get_latest_responses(
+        conn,
+        user_id=user,
+        anonymous_token=visitor,
+        module_slug=inputs.optional_identifier("module_slug", module_slug),
+        question_ids=inputs.optional_identifiers("question_ids", question_ids),
     )
     return [records.response(row) for row in rows]
 
@@ -207,3 +370,32 @@ async def claim_assessment_responses(
             connection, anonymous_token=visitor, user_id=user, skip_answered=skip
         )
     return claimed
+
+
+async def delete_responses(
+    conn: Connection,
+    *,
+    user_id: int | None = None,
+    anonymous_token: UUID | str | None = None,
+) -> int:
+    """Erase an owner's responses and their scores, for good: the right to erasure of Art. 17 GDPR.
+
+    Responses of the user's that are still under a token are not found by *user_id*: give the
+    token too. Deleting the row in the host's ``users`` erases what is the user's as well.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool; its role needs DELETE on
+            ``assessment_responses``.
+        user_id: The signed-in owner.
+        anonymous_token: The anonymous owner. At least one owner is given; with both, the
+            responses of either are erased.
+
+    Returns:
+        The number of responses erased.
+
+    Raises:
+        InvalidInput: No owner is given, or one breaks a rule above.
+    """
+    user, visitor = ownership.reader(user_id, anonymous_token)
+    erased: int = await queries.delete_responses(conn, user_id=user, anonymous_token=visitor)
+    return erased

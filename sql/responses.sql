@@ -1,8 +1,8 @@
--- Responses, in the order of a response's life: submitted, read, claimed.
+-- Responses, in the order of a response's life: submitted, read, claimed, erased.
 --
 -- This text is what runs. aiosql makes one async function of each query below; the first line
--- gives its name, its parameters and what it returns: ^ one row, ! the number of rows changed,
--- nothing a list of rows. How to read, review and run it by hand: sql/README.md.
+-- gives its name, its parameters and what it returns: ^ one row, $ one value, ! the number of rows
+-- changed, nothing a list of rows. How to read, review and run it by hand: sql/README.md.
 
 
 -- name: submit_response(user_id, anonymous_token, question_id, module_slug, learning_outcome_id, content_id, answer_text, answer_metadata)^
@@ -46,6 +46,115 @@ RETURNING
     answer_text,
     answer_metadata::text AS answer_metadata,
     created_at;
+
+
+-- name: submit_responses(user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
+-- Stores many attempts, each as a new row, and returns them in the order given: arrays of equal
+-- length, an element for each attempt. All or nothing: where one user_id is not in users, nothing
+-- is stored and no row comes back. As many rows written as returned.
+WITH given AS (
+    SELECT
+        g.number,
+        g.user_id,
+        g.anonymous_token,
+        g.question_id,
+        g.module_slug,
+        g.learning_outcome_id,
+        g.content_id,
+        g.answer_text,
+        g.answer_metadata
+    FROM unnest(
+        :user_ids::bigint[],
+        :anonymous_tokens::uuid[],
+        :question_ids::text[],
+        :module_slugs::text[],
+        :learning_outcome_ids::text[],
+        :content_ids::uuid[],
+        :answer_texts::text[],
+        :answer_metadatas::text[]
+    ) WITH ORDINALITY AS g (
+        user_id,
+        anonymous_token,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata,
+        number
+    )
+),
+
+stored AS (
+    INSERT INTO assessment_responses (
+        user_id,
+        anonymous_token,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata
+    )
+    SELECT
+        user_id,
+        anonymous_token,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata::jsonb
+    FROM given
+    WHERE
+        NOT EXISTS (
+            SELECT 1
+            FROM given AS g
+            LEFT JOIN users AS u ON g.user_id = u.user_id
+            WHERE g.user_id IS NOT NULL AND u.user_id IS NULL
+        )
+    ORDER BY number
+    RETURNING
+        response_id,
+        anonymous_token,
+        user_id,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata::text AS answer_metadata,
+        created_at
+)
+
+SELECT
+    response_id,
+    anonymous_token,
+    user_id,
+    question_id,
+    module_slug,
+    learning_outcome_id,
+    content_id,
+    answer_text,
+    answer_metadata,
+    created_at
+FROM stored
+-- Keys are given out in the order of insertion.
+ORDER BY response_id;
+
+
+-- name: first_unknown_user(user_ids)$
+-- Which of these is the first that is not in users, counted from 1: says why submit_responses
+-- stored nothing. One probe of the key of users for each.
+SELECT min(g.number)
+FROM unnest(:user_ids::bigint[]) WITH ORDINALITY AS g (user_id, number)
+WHERE
+    g.user_id IS NOT NULL
+    AND NOT EXISTS (
+        SELECT 1
+        FROM users AS u
+        WHERE u.user_id = g.user_id
+    );
 
 
 -- name: get_responses(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
@@ -106,6 +215,95 @@ ORDER BY created_at DESC, response_id DESC
 LIMIT :max_rows::bigint;
 
 
+-- name: get_responses_with_latest_score(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
+-- The same rows in the same order as get_responses, each with its newest score, or nulls in the
+-- score's columns. One probe of idx_assessment_scores_response_id for each row returned.
+WITH page AS (
+    (
+        SELECT
+            response_id,
+            anonymous_token,
+            user_id,
+            question_id,
+            module_slug,
+            learning_outcome_id,
+            content_id,
+            answer_text,
+            answer_metadata::text AS answer_metadata,
+            created_at
+        FROM assessment_responses
+        WHERE
+            user_id = :user_id::bigint
+            AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+            AND (:question_id::text IS NULL OR question_id = :question_id::text)
+            AND (created_at, response_id) < (
+                coalesce(:before_created_at::timestamptz, 'infinity'::timestamptz),
+                coalesce(:before_response_id::bigint, 9223372036854775807)
+            )
+        ORDER BY created_at DESC, response_id DESC
+        LIMIT :max_rows::bigint
+    )
+    UNION ALL
+    (
+        SELECT
+            response_id,
+            anonymous_token,
+            user_id,
+            question_id,
+            module_slug,
+            learning_outcome_id,
+            content_id,
+            answer_text,
+            answer_metadata::text AS answer_metadata,
+            created_at
+        FROM assessment_responses
+        WHERE
+            anonymous_token = :anonymous_token::uuid
+            AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+            AND (:question_id::text IS NULL OR question_id = :question_id::text)
+            AND (created_at, response_id) < (
+                coalesce(:before_created_at::timestamptz, 'infinity'::timestamptz),
+                coalesce(:before_response_id::bigint, 9223372036854775807)
+            )
+        ORDER BY created_at DESC, response_id DESC
+        LIMIT :max_rows::bigint
+    )
+    ORDER BY created_at DESC, response_id DESC
+    LIMIT :max_rows::bigint
+)
+
+SELECT
+    p.response_id,
+    p.anonymous_token,
+    p.user_id,
+    p.question_id,
+    p.module_slug,
+    p.learning_outcome_id,
+    p.content_id,
+    p.answer_text,
+    p.answer_metadata,
+    p.created_at,
+    s.score_id,
+    s.score_data,
+    s.model_id,
+    s.prompt_version,
+    s.created_at AS scored_at
+FROM page AS p
+LEFT JOIN LATERAL (
+    SELECT
+        newest.score_id,
+        newest.score_data::text AS score_data,
+        newest.model_id,
+        newest.prompt_version,
+        newest.created_at
+    FROM assessment_scores AS newest
+    WHERE newest.response_id = p.response_id
+    ORDER BY newest.created_at DESC, newest.score_id DESC
+    LIMIT 1
+) AS s ON TRUE
+ORDER BY p.created_at DESC, p.response_id DESC;
+
+
 -- name: get_responses_for_question(user_id, anonymous_token, question_id)
 -- Every attempt of either owner at one question, newest first. A null owner matches nothing.
 -- idx_assessment_responses_question finds the user's, idx_assessment_responses_anon the
@@ -142,6 +340,67 @@ WHERE
     anonymous_token = :anonymous_token::uuid
     AND question_id = :question_id::text
 ORDER BY created_at DESC, response_id DESC;
+
+
+-- name: get_latest_responses(user_id, anonymous_token, module_slug, question_ids)
+-- The newest response of either owner to each question, newest first: to these questions, or to
+-- all that the owner has answered if question_ids is null; within the module, if one is given. A
+-- null owner matches nothing.
+-- Reads the keys of the owner's attempts: through idx_assessment_responses_question where questions
+-- are given, else through idx_assessment_responses_user_id; the visitor's through
+-- idx_assessment_responses_anon. Sorts those keys, then fetches what it returns by primary key.
+WITH attempts AS (
+    SELECT
+        response_id,
+        question_id,
+        created_at
+    FROM assessment_responses
+    WHERE
+        user_id = :user_id::bigint
+        AND question_id = any(:question_ids::text[])
+        AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+    UNION ALL
+    SELECT
+        response_id,
+        question_id,
+        created_at
+    FROM assessment_responses
+    WHERE
+        user_id = :user_id::bigint
+        AND :question_ids::text[] IS NULL
+        AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+    UNION ALL
+    SELECT
+        response_id,
+        question_id,
+        created_at
+    FROM assessment_responses
+    WHERE
+        anonymous_token = :anonymous_token::uuid
+        AND (:question_ids::text[] IS NULL OR question_id = any(:question_ids::text[]))
+        AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+),
+
+latest AS (
+    SELECT DISTINCT ON (question_id) response_id
+    FROM attempts
+    ORDER BY question_id ASC, created_at DESC, response_id DESC
+)
+
+SELECT
+    r.response_id,
+    r.anonymous_token,
+    r.user_id,
+    r.question_id,
+    r.module_slug,
+    r.learning_outcome_id,
+    r.content_id,
+    r.answer_text,
+    r.answer_metadata::text AS answer_metadata,
+    r.created_at
+FROM latest AS l
+INNER JOIN assessment_responses AS r ON l.response_id = r.response_id
+ORDER BY r.created_at DESC, r.response_id DESC;
 
 
 -- name: lock_claim(anonymous_token, user_id)^
@@ -189,3 +448,13 @@ WHERE
         FROM answered
         WHERE answered.question_id = assessment_responses.question_id
     );
+
+
+-- name: delete_responses(user_id, anonymous_token)!
+-- Erases every response of either owner; the foreign key erases their scores. A null owner matches
+-- nothing. idx_assessment_responses_user_id and idx_assessment_responses_anon find the rows, and
+-- idx_assessment_scores_response_id their scores.
+DELETE FROM assessment_responses
+WHERE
+    user_id = :user_id::bigint
+    OR anonymous_token = :anonymous_token::uuid;

@@ -31,6 +31,87 @@ RETURNING
     created_at;
 
 
+-- name: record_scores(response_ids, score_datas, model_ids, prompt_versions)
+-- Appends many scores and returns them in the order given: arrays of equal length, an element for
+-- each score. All or nothing: where one response is not there, nothing is stored and no row comes
+-- back. The responses are locked as in record_score, in the order of their keys.
+WITH given AS (
+    SELECT
+        g.number,
+        g.response_id,
+        g.score_data,
+        g.model_id,
+        g.prompt_version
+    FROM unnest(
+        :response_ids::bigint[],
+        :score_datas::text[],
+        :model_ids::text[],
+        :prompt_versions::text[]
+    ) WITH ORDINALITY AS g (response_id, score_data, model_id, prompt_version, number)
+),
+
+scored AS MATERIALIZED (
+    SELECT r.response_id
+    FROM assessment_responses AS r
+    WHERE r.response_id = any(:response_ids::bigint[])
+    ORDER BY r.response_id
+    FOR KEY SHARE OF r
+),
+
+stored AS (
+    INSERT INTO assessment_scores (
+        response_id,
+        score_data,
+        model_id,
+        prompt_version
+    )
+    SELECT
+        response_id,
+        score_data::jsonb,
+        model_id,
+        prompt_version
+    FROM given
+    WHERE
+        NOT EXISTS (
+            SELECT 1
+            FROM given AS g
+            LEFT JOIN scored AS r ON g.response_id = r.response_id
+            WHERE r.response_id IS NULL
+        )
+    ORDER BY number
+    RETURNING
+        score_id,
+        response_id,
+        score_data::text AS score_data,
+        model_id,
+        prompt_version,
+        created_at
+)
+
+SELECT
+    score_id,
+    response_id,
+    score_data,
+    model_id,
+    prompt_version,
+    created_at
+FROM stored
+-- Keys are given out in the order of insertion.
+ORDER BY score_id;
+
+
+-- name: first_unknown_response(response_ids)$
+-- Which of these is the first that is not there, counted from 1: says why record_scores stored
+-- nothing. One probe of the primary key of assessment_responses for each.
+SELECT min(g.number)
+FROM unnest(:response_ids::bigint[]) WITH ORDINALITY AS g (response_id, number)
+WHERE NOT EXISTS (
+    SELECT 1
+    FROM assessment_responses AS r
+    WHERE r.response_id = g.response_id
+);
+
+
 -- name: get_scores(response_id, user_id, anonymous_token)
 -- The scores of one response, newest first, if it belongs to either owner; otherwise no row.
 -- One probe of the primary key of assessment_responses, then idx_assessment_scores_response_id;
