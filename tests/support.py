@@ -54,3 +54,17 @@ async def until_waiting_for_lock(conn: asyncpg.Connection[Any], pid: int) -> Non
             await asyncio.sleep(0.005)
 
     await asyncio.wait_for(watch(), 10)
+
+
+class Sent(list[str]):
+    """The texts of the queries that a connection sends from now on."""
+
+    def __init__(self, conn: asyncpg.Connection[Any]) -> None:
+        super().__init__()
+        conn.add_query_logger(lambda record: self.append(record.query))
+
+    async def complete(self) -> Sent:
+        """Return all of them: asyncpg reports a query a turn of the loop after its end."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return self
