@@ -104,14 +104,13 @@ async def test_up_down_up(host: asyncpg.Connection[Any], empty_database: str) ->
 async def test_rollback_drops_scores_before_responses(
     host: asyncpg.Connection[Any], empty_database: str
 ) -> None:
-    """Rolling back one migration takes the scores and leaves the responses."""
+    """Rolling back the scores leaves the responses; rolling back the responses takes both."""
     await yoyo("apply", empty_database)
 
-    assert (await yoyo("rollback", empty_database)).returncode == 0
+    assert (await yoyo(f"rollback -r {IDS[1]}", empty_database)).returncode == 0
 
     assert await host.fetchval("SELECT to_regclass('assessment_scores')") is None
     assert await host.fetchval("SELECT to_regclass('assessment_responses')")
-    # Rolling back the responses rolls back first what depends on them.
     await yoyo("apply", empty_database)
     done = await yoyo(f"rollback -r {IDS[0]}", empty_database)
     assert done.returncode == 0, done.stderr
@@ -213,6 +212,64 @@ async def test_a_lock_that_is_not_had_fails_soon_and_leaves_nothing(
     assert (await yoyo("apply", empty_database)).returncode == 0
 
 
+async def test_an_index_left_invalid_is_built_again(
+    host: asyncpg.Connection[Any], empty_database: str
+) -> None:
+    """A concurrent build that failed half-way leaves an invalid index; apply again mends it."""
+    await yoyo("apply", empty_database)
+    await yoyo("rollback", empty_database)
+    for _ in range(2):
+        await submit(host, user_id=1)
+    await host.execute(
+        "UPDATE assessment_responses SET submission_key = '12345678-1234-4234-8234-123456789abc'"
+    )
+    valid = (
+        "SELECT indisvalid FROM pg_index"
+        " WHERE indexrelid = to_regclass('idx_assessment_responses_submission_key')"
+    )
+
+    assert (await yoyo("apply", empty_database)).returncode != 0
+    assert await host.fetchval(valid) is not True
+    with pytest.raises(asyncpg.UniqueViolationError):  # what a killed yoyo leaves behind
+        await host.execute(
+            "CREATE UNIQUE INDEX CONCURRENTLY idx_assessment_responses_submission_key"
+            " ON assessment_responses (submission_key)"
+        )
+    assert await host.fetchval(valid) is False
+
+    await host.execute("UPDATE assessment_responses SET submission_key = gen_random_uuid()")
+    assert (await yoyo("apply", empty_database)).returncode == 0
+    assert await host.fetchval(valid) is True
+
+
+async def until_building(conn: asyncpg.Connection[Any]) -> None:
+    """Return once a backend that builds an index waits for a lock."""
+    waiting = (
+        "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        " AND query ~ 'CREATE UNIQUE INDEX CONCURRENTLY idx' AND pid <> pg_backend_pid())"
+    )
+    while not await conn.fetchval(waiting):
+        await asyncio.sleep(0.01)
+
+
+async def test_submits_go_on_while_the_key_s_index_is_built(
+    host: asyncpg.Connection[Any], empty_database: str
+) -> None:
+    """Behind an open transaction the concurrent build waits, and submits do not."""
+    await yoyo("apply", empty_database)
+    await yoyo("rollback", empty_database)
+    reader = await asyncpg.connect(empty_database)
+    try:
+        async with reader.transaction():
+            await submit(reader, user_id=1)
+            building = asyncio.create_task(yoyo("apply", empty_database))
+            await asyncio.wait_for(until_building(host), 30)
+            await asyncio.wait_for(submit(host, user_id=2), 10)
+        assert (await building).returncode == 0
+    finally:
+        await reader.close()
+
+
 async def test_the_named_indexes_and_checks_are_there(conn: asyncpg.Connection[Any]) -> None:
     """The indexes and CHECKs of the specification stand under their names."""
     indexes = await conn.fetch("SELECT indexname FROM pg_indexes WHERE indexname ~ '^idx_'")
@@ -225,6 +282,7 @@ async def test_the_named_indexes_and_checks_are_there(conn: asyncpg.Connection[A
         "idx_assessment_responses_anon",
         "idx_assessment_responses_question",
         "idx_assessment_responses_module",
+        "idx_assessment_responses_submission_key",
         "idx_assessment_scores_response_id",
     }
     assert {name for (name,) in checks} == {

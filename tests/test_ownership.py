@@ -25,6 +25,18 @@ async def _get_responses_for_question(conn: Any, **owner: Any) -> list[Any]:
     return [*await assessments.get_responses_for_question(conn, question_id="q1", **owner)]
 
 
+async def _get_latest_responses(conn: Any, **owner: Any) -> list[Any]:
+    return [*await assessments.get_latest_responses(conn, **owner)]
+
+
+async def _get_latest_responses_of(conn: Any, **owner: Any) -> list[Any]:
+    return [*await assessments.get_latest_responses(conn, question_ids=["q1"], **owner)]
+
+
+async def _get_responses_with_latest_score(conn: Any, **owner: Any) -> list[Any]:
+    return [*await assessments.get_responses_with_latest_score(conn, **owner)]
+
+
 async def _get_scores(conn: Any, **owner: Any) -> list[Any]:
     keys = await conn.fetch("SELECT response_id FROM assessment_responses")
     return [
@@ -34,7 +46,14 @@ async def _get_scores(conn: Any, **owner: Any) -> list[Any]:
     ]
 
 
-READS = [_get_responses, _get_responses_for_question, _get_scores]
+LISTS = [
+    _get_responses,
+    _get_responses_for_question,
+    _get_latest_responses,
+    _get_latest_responses_of,
+    _get_responses_with_latest_score,
+]
+READS = [*LISTS, _get_scores]
 
 
 @pytest.mark.parametrize("owners", ["none", "both"])
@@ -104,7 +123,11 @@ async def test_nobody_reads_another_s(
     for owner, own in zip(owners, mine, strict=True):
         assert [row["response_id"] for row in await read(conn, **owner)] == [own]
     pair = await read(conn, **owners[0], **owners[2])
-    assert {row["response_id"] for row in pair} == {mine[0], mine[2]}
+    # All have answered one question, to which only the newest response is the latest.
+    only_newest = read in {_get_latest_responses, _get_latest_responses_of}
+    assert {row["response_id"] for row in pair} == (
+        {mine[2]} if only_newest else {mine[0], mine[2]}
+    )
     assert await read(conn, user_id=2**62) == []
     assert await read(conn, anonymous_token=uuid4()) == []
     assert await read(conn, user_id=2**62, anonymous_token=uuid4()) == []
@@ -135,8 +158,9 @@ async def test_user_id_is_an_int_and_nothing_is_coerced(
     token = uuid4()
     calls = [
         submit(conn, user_id=value),
-        *(read(conn, user_id=value) for read in READS[:2]),
+        *(read(conn, user_id=value) for read in LISTS),
         assessments.get_scores(conn, response_id=1, user_id=value),  # type: ignore[arg-type]
+        assessments.delete_responses(conn, user_id=value),  # type: ignore[arg-type]
         assessments.claim_assessment_responses(
             conn,
             anonymous_token=token,
@@ -174,12 +198,13 @@ async def test_a_token_that_is_none_is_refused_without_being_quoted(
     """What is not a UUID, or the nil UUID, is refused by every function and not echoed."""
     calls = [
         submit(conn, anonymous_token=value),
-        *(read(conn, anonymous_token=value) for read in READS[:2]),
+        *(read(conn, anonymous_token=value) for read in LISTS),
         assessments.get_scores(
             conn,
             response_id=1,
             anonymous_token=value,  # type: ignore[arg-type]
         ),
+        assessments.delete_responses(conn, anonymous_token=value),  # type: ignore[arg-type]
         assessments.claim_assessment_responses(
             conn,
             anonymous_token=value,  # type: ignore[arg-type]

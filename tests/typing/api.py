@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,14 @@ import asyncpg
 from typing_extensions import assert_type
 
 import assessments
-from assessments import AssessmentResponse, AssessmentScore, backoffice
+from assessments import (
+    AssessmentResponse,
+    AssessmentScore,
+    NewResponse,
+    NewScore,
+    ScoredResponse,
+    backoffice,
+)
 
 
 async def takes_every_kind_of_connection(
@@ -62,6 +69,32 @@ async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None
     assert_type(score["model_id"], str | None)
 
 
+async def returns_typed_rows_of_everything_else(conn: asyncpg.Connection[Any]) -> None:
+    new: list[NewResponse] = [
+        {"user_id": 1, "question_id": "q", "module_slug": "m", "answer_text": "a"}
+    ]
+    assert_type(await assessments.submit_responses(conn, new), list[AssessmentResponse])
+    assert_type(
+        await assessments.get_latest_responses(conn, user_id=1, question_ids=["q"]),
+        list[AssessmentResponse],
+    )
+    scored = await assessments.get_responses_with_latest_score(conn, user_id=1)
+    assert_type(scored, list[ScoredResponse])
+    assert_type(scored[0]["latest_score"], AssessmentScore | None)
+    assert_type(scored[0]["answer_text"], str)
+    assert_type(await assessments.delete_responses(conn, user_id=1), int)
+    scores: list[NewScore] = [{"response_id": 1, "score_data": {}, "model_id": "m"}]
+    assert_type(await backoffice.record_scores(conn, scores), list[AssessmentScore])
+    assert_type(
+        await backoffice.get_unscored_responses(conn, model_id="m"), list[AssessmentResponse]
+    )
+    assert_type(
+        await backoffice.purge_anonymous_responses(conn, older_than=timedelta(days=90)), int
+    )
+    async for response in backoffice.iter_responses(conn, since=datetime.now().astimezone()):
+        assert_type(response, AssessmentResponse)
+
+
 async def a_pool_is_asyncpg_s() -> None:
     assert_type(await assessments.create_pool("postgresql://"), asyncpg.Pool[Any])
     async with assessments.create_pool("postgresql://", pooler="transaction", min_size=2) as pool:
@@ -75,4 +108,6 @@ async def mistakes_are_errors(conn: asyncpg.Connection[Any]) -> None:
     await assessments.get_responses(None, user_id=1)  # type: ignore[arg-type]
     await assessments.submit_response(conn, user_id=1)  # type: ignore[call-arg]
     await backoffice.record_score(conn, response_id=1)  # type: ignore[call-arg]
+    no_answer: NewResponse = {"question_id": "q", "module_slug": "m"}  # type: ignore[typeddict-item]
+    await assessments.submit_responses(conn, [no_answer])
     assessments.create_pool("postgresql://", pooler="session")  # type: ignore[arg-type]
