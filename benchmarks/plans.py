@@ -1,10 +1,9 @@
-"""
-The plan of every query on millions of rows, as the server runs it after it has seen it often.
+"""The plan of every query on a million rows, as the server runs it once it has seen it often.
 
 Loads a table of the shape of a real service (users with a median of some ten answers, one with
-50,000, a third of all rows anonymous, a score for nearly every response), forces generic plans, runs
-each query with typical arguments and prints how long it took, the buffers it touched, the indexes it
-used and what it sorted.
+50,000, a third of all rows anonymous, a score for nearly every response), forces generic plans,
+runs each query with typical arguments, and prints how long it took, the buffers it touched, the
+indexes it used and what it sorted.
 
     python benchmarks/plans.py [ROWS] [--full]      --full prints the plans themselves
 """
@@ -46,7 +45,7 @@ INSERT INTO assessment_scores (response_id, score_data, model_id, prompt_version
 SELECT response_id, '{{"points": 3}}', 'model-1', 'p1' FROM assessment_responses
 WHERE response_id <= $1 - {UNSCORED} ORDER BY response_id;
 """
-TOKEN = "md5('7')::uuid"
+VISITOR = "md5('7')::uuid"
 TWENTY = "ARRAY[" + ", ".join(f"'question-{n}'" for n in range(1, 21)) + "]"
 
 CASES: list[tuple[str, str, dict[str, str]]] = [
@@ -54,7 +53,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
     (
         "a page of both owners",
         "get_responses",
-        {"user_id": "77", "anonymous_token": TOKEN, "max_rows": "20"},
+        {"user_id": "77", "anonymous_token": VISITOR, "max_rows": "20"},
     ),
     ("one question", "get_responses_for_question", {"user_id": "1", "question_id": "'question-7'"}),
     (
@@ -67,7 +66,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "get_latest_responses",
         {
             "user_id": "1",
-            "anonymous_token": TOKEN,
+            "anonymous_token": VISITOR,
             "question_ids": TWENTY,
         },
     ),
@@ -76,19 +75,23 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "get_latest_responses",
         {
             "user_id": "77",
-            "anonymous_token": TOKEN,
+            "anonymous_token": VISITOR,
             "question_ids": TWENTY,
         },
     ),
     ("latest of all, usual user", "get_latest_responses", {"user_id": "77"}),
-    ("latest of all, visitor", "get_latest_responses", {"anonymous_token": TOKEN}),
+    ("latest of all, visitor", "get_latest_responses", {"anonymous_token": VISITOR}),
     ("latest of all, heaviest user", "get_latest_responses", {"user_id": "1"}),
     (
         "latest of a module, heaviest user",
         "get_latest_responses",
         {"user_id": "1", "module_slug": "'module-7'"},
     ),
-    ("backlog from its cursor", "get_unscored_responses", {"after_response_id": "{rows} - 200", "max_rows": "100"}),
+    (
+        "backlog from its cursor",
+        "get_unscored_responses",
+        {"after_response_id": "{rows} - 200", "max_rows": "100"},
+    ),
     ("backlog from the beginning", "get_unscored_responses", {"max_rows": "100"}),
     (
         "backlog of another prompt",
@@ -100,7 +103,11 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "get_unscored_responses",
         {"model_id": "'model-1'", "prompt_version": "'p1'", "max_rows": "100"},
     ),
-    ("a batch of everybody's", "iter_responses", {"after_response_id": "{rows} / 2", "max_rows": "1000"}),
+    (
+        "a batch of everybody's",
+        "iter_responses",
+        {"after_response_id": "{rows} / 2", "max_rows": "1000"},
+    ),
     (
         "a batch of the heaviest user's",
         "iter_owner_responses",
@@ -110,7 +117,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
     (
         "claim of a token",
         "claim_assessment_responses",
-        {"anonymous_token": TOKEN, "user_id": "1", "skip_answered": "TRUE"},
+        {"anonymous_token": VISITOR, "user_id": "1", "skip_answered": "TRUE"},
     ),
     ("dry run of a purge", "count_anonymous_responses", {"older_than": "interval '1 day'"}),
     (
@@ -118,7 +125,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "purge_anonymous_responses",
         {"older_than": "interval '1 day'", "max_rows": "10000"},
     ),
-    ("erasure of a visitor", "delete_responses", {"anonymous_token": TOKEN}),
+    ("erasure of a visitor", "delete_responses", {"anonymous_token": VISITOR}),
     ("erasure of the heaviest user", "delete_responses", {"user_id": "1"}),
 ]
 
@@ -136,15 +143,25 @@ async def main(rows: int, *, full: bool) -> None:
             await conn.execute(statement.replace("$1", str(rows)))
         await conn.execute("VACUUM ANALYZE")
         loaded = perf_counter() - started
-        print(f"PostgreSQL {conn.get_server_version().major}, {rows:,} responses in {loaded:.0f} s\n")
-        await conn.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
+        print(
+            f"PostgreSQL {conn.get_server_version().major}, {rows:,} responses in {loaded:.0f} s\n"
+        )
+        await conn.execute(
+            "SET plan_cache_mode = force_generic_plan; SET jit = off; SET statement_timeout = '60s'"
+        )
         for title, name, arguments in CASES:
             await show(conn, title, name, arguments, rows, full=full)
         await conn.close()
 
 
 async def show(
-    conn: asyncpg.Connection[Any], title: str, name: str, arguments: dict[str, str], rows: int, *, full: bool
+    conn: asyncpg.Connection[Any],
+    title: str,
+    name: str,
+    arguments: dict[str, str],
+    rows: int,
+    *,
+    full: bool,
 ) -> None:
     """Run the query *name* twice, take the second, roll back, and print its figures."""
     query = getattr(queries, name)
@@ -168,7 +185,8 @@ async def show(
     ]
     scans = sorted({node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"})
     buffers = top["Shared Hit Blocks"] + top["Shared Read Blocks"]
-    print(f"{title}: {plan['Execution Time']:.2f} ms, {buffers:,} buffers, {top['Actual Rows']:.0f} rows")
+    taken, rows_returned = plan["Execution Time"], top["Actual Rows"]
+    print(f"{title}: {taken:.2f} ms, {buffers:,} buffers, {rows_returned:.0f} rows")
     print(f"    {name}: {', '.join(indexes)}")
     if sorts or scans:
         print(f"    sorts {'; '.join(sorts) or 'nothing'}; scans {', '.join(scans) or 'no table'}")
