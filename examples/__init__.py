@@ -1,0 +1,1 @@
+"""Two programs on `assessments` as a host would write them: a web service and a scoring worker."""

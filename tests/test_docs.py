@@ -1,0 +1,109 @@
+"""What docs/using.md shows and says is so."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+import assessments
+from assessments import backoffice, inputs
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+PAGE = Path(assessments.__file__).parent.parent / "docs" / "using.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+async def run(names: dict[str, Any]) -> None:
+    """Run every Python block of the page in order, in one namespace, as at a prompt that awaits."""
+    for block in re.finditer(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        above = "\n" * TEXT.count("\n", 0, block.start(1))  # a traceback then shows the page's line
+        code = compile(
+            above + block[1],
+            str(PAGE),
+            "exec",
+            flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+            dont_inherit=True,
+        )
+        result = eval(code, names)  # noqa: S307 - our own page
+        if inspect.isawaitable(result):
+            await result
+
+
+async def test_every_block_runs_in_order(
+    pool: asyncpg.Pool[Any], user_id: int, token: UUID
+) -> None:
+    """Each block does what the page says it does, one after the other."""
+    names: dict[str, Any] = {"pool": pool, "user_id": user_id, "token": token}
+    await run(names)
+
+    assert names["stored"]["anonymous_token"] == token
+    assert "anonymous_token" not in names["shown"]
+    assert [row["answer_metadata"]["seconds"] for row in names["attempts"]] == [48]
+    assert names["claimed"] == 1
+    assert [row["user_id"] for row in names["mine"]] == [user_id]
+    assert names["answers"] == {"photosynthesis-1": "Because leaves are green."}
+    assert [row["latest_score"] for row in names["page"]] == [None]
+    assert names["next_page"] == []
+    assert names["scores"] == []
+    assert [row["question_id"] for row in names["sheet"]] == ["cells-1", "cells-2"]
+    assert names["scored"] == 3
+    assert sum(names["twice"]) == 3
+    assert len(names["left"]) == 3
+    assert names["words"] == {"biology": 6}
+    assert names["erased"] == 3
+    response_id, by = names["first"]["response_id"], {"model_id": "m", "prompt_version": "p"}
+    turns = [names["store_once"](response_id, {"points": 5}, **by) for _ in range(4)]
+    assert sum(await asyncio.gather(*turns)) == 1
+    assert names["told"]["parameter"] == "question_id"
+    left = await assessments.get_responses_with_latest_score(pool, user_id=user_id)
+    assert [
+        row["latest_score"] and row["latest_score"]["score_data"]["points"] for row in left
+    ] == [5]
+
+
+def test_every_function_has_its_task() -> None:
+    """The page names every function that is exported and every error, and none that is not."""
+    named = set(re.findall(r"\w+", TEXT))
+
+    assert set(backoffice.__all__) <= named
+    kinds = ("AssessmentResponse", "AssessmentScore", "NewResponse", "NewScore", "ScoredResponse")
+    assert set(assessments.__all__) - set(kinds) <= named
+    for module in (assessments, asyncpg, backoffice):
+        for name in re.findall(rf"\b{module.__name__.rpartition('.')[2]}\.(\w+)", TEXT):
+            assert hasattr(module, name), name
+
+
+def test_the_limits_are_those_that_hold() -> None:
+    """Each number in the table of limits is the library's own."""
+    table = TEXT.partition("## Limits")[2]
+    numbers = {int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", table)}
+
+    assert numbers - {0, 1, 8} == {
+        inputs.MAX_ANSWER_BYTES,
+        inputs.MAX_BATCH,
+        inputs.MAX_BATCH_CHARACTERS,
+        inputs.MAX_BIGINT,
+        inputs.MAX_DAYS,
+        inputs.MAX_ID_CHARACTERS,
+        inputs.MAX_JSON_DEPTH,
+        inputs.MAX_JSON_DIGITS,
+        inputs.MAX_METADATA_BYTES,
+        inputs.MAX_SCORE_BYTES,
+    }
+
+
+def test_the_links_lead_somewhere() -> None:
+    """Every file that the page points to is there."""
+    links = re.findall(r"\]\(([^)#]+)", TEXT)
+
+    assert links
+    for link in links:
+        assert (PAGE.parent / link).exists(), link
