@@ -124,6 +124,7 @@ async def get_unscored_responses(
     prompt_version: str | None = None,
     limit: int = 100,
     after: int | None = None,
+    up_to: int | None = None,
 ) -> list[AssessmentResponse]:
     """List responses that wait for a score, oldest first: the backlog, or what to score again.
 
@@ -137,7 +138,9 @@ async def get_unscored_responses(
         prompt_version: Responses without a score by this prompt version; with *model_id*, without
             a score by both together. With neither, responses without any score.
         limit: At most so many rows, 1 or more.
-        after: Only responses with a greater *response_id*: that of the last row seen.
+        after: Only responses with a greater *response_id*: that of the last row seen; 0 for all.
+        up_to: Only responses with no greater *response_id*. ``after=key - 1, up_to=key`` asks
+            whether this one response still waits, with a single look.
 
     Returns:
         The rows by ``response_id``, ascending.
@@ -149,7 +152,8 @@ async def get_unscored_responses(
         conn,
         model_id=inputs.optional_identifier("model_id", model_id),
         prompt_version=inputs.optional_identifier("prompt_version", prompt_version),
-        after_response_id=inputs.optional_positive_bigint("after", after),
+        after_response_id=inputs.optional_position("after", after),
+        up_to_response_id=inputs.optional_positive_bigint("up_to", up_to),
         max_rows=inputs.positive_bigint("limit", limit),
     )
     return [records.response(row) for row in rows]
@@ -213,7 +217,7 @@ async def purge_anonymous_responses(
 ) -> int:
     """Erase responses that nobody has claimed for so long, a bounded batch a call.
 
-    Their scores go too. Call it until it returns less than *limit*. A response that is being claimed
+    Their scores go too. Call it until it returns 0. A response that is being claimed
     at the same moment stays with its user.
 
     Args:

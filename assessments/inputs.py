@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -69,6 +69,11 @@ def optional_positive_bigint(parameter: str, value: object) -> int | None:
     return None if value is None else positive_bigint(parameter, value)
 
 
+def optional_position(parameter: str, value: object) -> int | None:
+    """Return *value*, a key to go on after, or ``None``; 0 is before every key."""
+    return 0 if value == 0 and type(value) is int else optional_positive_bigint(parameter, value)
+
+
 def boolean(parameter: str, value: object) -> bool:
     """Return *value*, which must be a bool."""
     if not isinstance(value, bool):
@@ -96,7 +101,13 @@ def optional_moment(parameter: str, value: object) -> datetime | None:
         return None
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidInput(parameter, "must be an aware datetime")
-    return value
+    try:
+        value.astimezone(timezone.utc)
+    except OverflowError:
+        pass
+    else:
+        return value
+    raise InvalidInput(parameter, "must be from year 1 to 9999 in UTC")
 
 
 def age(parameter: str, value: object) -> timedelta:

@@ -5,9 +5,9 @@
 -- This text is what runs; the form is explained in responses.sql and in sql/README.md.
 
 
--- name: get_unscored_responses(model_id, prompt_version, after_response_id, max_rows)
+-- name: get_unscored_responses(model_id, prompt_version, after_response_id, up_to_response_id, max_rows)
 -- Responses without a score, oldest key first; with a model, a prompt version or both, responses
--- without a score by these. The cursor is the key of the last row seen.
+-- without a score by these; within a range of keys. The cursor is the key of the last row seen.
 -- Walks the primary key from the cursor on and probes idx_assessment_scores_response_id for each
 -- row until max_rows are found: what is scored costs nothing behind the cursor and a probe a row
 -- ahead of it.
@@ -16,6 +16,7 @@ WITH backlog AS (
     FROM assessment_responses AS waiting
     WHERE
         waiting.response_id > coalesce(:after_response_id::bigint, 0)
+        AND waiting.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
         -- A count and not NOT EXISTS, which may be planned as a merge with all scores there are.
         AND (
             SELECT count(*)

@@ -54,6 +54,19 @@ async def test_the_backlog_is_what_has_no_score_oldest_first(
     assert await get_unscored_responses(conn) == [stored[0], stored[2]]
 
 
+async def test_whether_one_response_still_waits(conn: asyncpg.Connection[Any], token: UUID) -> None:
+    """A range of one key asks about one response, the first of the table included."""
+    keys = ids([await submit(conn, anonymous_token=token) for _ in range(3)])
+
+    async def waits(key: int) -> bool:
+        return ids(await get_unscored_responses(conn, after=key - 1, up_to=key)) == [key]
+
+    assert keys[0] == 1
+    assert [await waits(key) for key in keys] == [True, True, True]
+    await record_score(conn, response_id=keys[1], score_data={})
+    assert [await waits(key) for key in keys] == [True, False, True]
+
+
 async def test_what_is_to_be_scored_again(conn: asyncpg.Connection[Any], token: UUID) -> None:
     """With a model, a prompt version or both, what has no score by just these comes back."""
     keys = ids([await submit(conn, anonymous_token=token) for _ in range(4)])
@@ -300,6 +313,8 @@ AWARE = datetime(2026, 11, 22, tzinfo=timezone.utc)
                 ("since", NAIVE),
                 ("until", "2026-11-22"),
                 ("until", AWARE.date()),
+                ("since", datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))),
+                ("until", datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))),
                 ("batch_size", 0),
                 ("batch_size", None),
             )
@@ -313,6 +328,9 @@ AWARE = datetime(2026, 11, 22, tzinfo=timezone.utc)
                 ("limit", None),
                 ("after", -1),
                 ("after", True),
+                ("after", False),
+                ("up_to", 0),
+                ("up_to", 1.5),
             )
         ),
         (_purge(older_than=timedelta(0)), "older_than"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -120,6 +120,7 @@ BAD_READS: list[tuple[str, str, Any]] = [
     ("before", "a date", (NOW.date(), 1)),
     ("before", "no key", (NOW, None)),
     ("before", "key of 0", (NOW, 0)),
+    ("before", "before year 1", (datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), 1)),
     ("before", "the pair reversed", (1, NOW)),
 ]
 
