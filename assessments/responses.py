@@ -341,6 +341,9 @@ async def claim_assessment_responses(
     token one wins. Concurrent claims for one user wait for one another and end as if made one
     after the other. It may be called at every sign-in.
 
+    What stays can be claimed by whoever signs in next in that browser: give it a new token at
+    sign-out.
+
     Inside a transaction of the caller's, the locks behind that promise (two advisory ones, no
     row's) last until it ends: claim late, commit soon.
 
