@@ -198,8 +198,8 @@ def batch(
 def _check_keys_of_element(place: str, element: object, kind: Any) -> None:
     if not isinstance(element, dict):
         raise InvalidInput(place, "must be a dict")
-    for key in kind.__required_keys__:
-        if key not in element:
+    for key in kind.__annotations__:
+        if key in kind.__required_keys__ and key not in element:
             raise InvalidInput(f"{place}.{key}", "is missing")
     if len(element.keys() & kind.__annotations__.keys()) < len(element):
         raise InvalidInput(place, f"may have no other keys than {', '.join(kind.__annotations__)}")

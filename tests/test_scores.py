@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import assessments
-from assessments.backoffice import record_score
+from assessments.backoffice import record_score, record_scores
 from tests.support import submit, until_waiting_for_lock
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     import asyncpg
+
+    from assessments import NewScore
 
 
 async def test_record_score_returns_the_row_as_stored(
@@ -85,8 +87,9 @@ async def test_unknown_response_is_named_and_the_transaction_goes_on(
     assert await conn.fetchval("SELECT count(*) FROM assessment_scores") == 1
 
 
+@pytest.mark.parametrize("how", ["one", "many"])
 async def test_a_response_deleted_meanwhile_is_unknown_and_the_transaction_goes_on(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], token: UUID
+    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], token: UUID, how: str
 ) -> None:
     """A score that loses a race against an erasure raises UnknownResponse and aborts nothing."""
     response_id = (await submit(conn, anonymous_token=token))["response_id"]
@@ -95,8 +98,9 @@ async def test_a_response_deleted_meanwhile_is_unknown_and_the_transaction_goes_
     await other.execute("DELETE FROM assessment_responses")
 
     async with conn.transaction():
-        scoring = asyncio.create_task(
-            record_score(conn, response_id=response_id, score_data={"points": 1})
+        new: NewScore = {"response_id": response_id, "score_data": {"points": 1}}
+        scoring: asyncio.Task[Any] = asyncio.create_task(
+            record_score(conn, **new) if how == "one" else record_scores(conn, [new])
         )
         await until_waiting_for_lock(other, conn.get_server_pid())
         await erasure.commit()
