@@ -74,7 +74,7 @@ async def submit_response(
     """
     row = await queries.submit_response(
         conn,
-        **_columns(
+        **checked_columns(
             user_id=user_id,
             anonymous_token=anonymous_token,
             question_id=question_id,
@@ -110,7 +110,7 @@ async def submit_responses(
         UnknownUser: A *user_id* is not in the host's ``users``; *parameter* names the first such
             element. Nothing is stored.
     """
-    columns = inputs.batch("responses", responses, NewResponse, _columns)
+    columns = inputs.batch("responses", responses, NewResponse, checked_columns)
     if not columns:
         return []
     rows = await queries.submit_responses(
@@ -122,7 +122,7 @@ async def submit_responses(
     return [records.response(row) for row in rows]
 
 
-def _columns(
+def checked_columns(
     *,
     user_id: object = None,
     anonymous_token: object = None,
