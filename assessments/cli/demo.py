@@ -166,17 +166,14 @@ async def _read_back(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> 
     _step(
         console,
         "What is stored now: hers, and what stayed, in one list",
-        "get_responses",
-        "get_scores",
+        "get_responses_with_latest_score",
     )
-    owners: dict[str, Any] = {"user_id": _USER_ID, "anonymous_token": token}
-    responses = await assessments.get_responses(pool, **owners)
-    latest = {}
-    for response in responses:
-        key = response["response_id"]
-        if scores := await assessments.get_scores(pool, response_id=key, **owners):
-            latest[key] = scores[0]
-    console.print(_responses_table(responses, latest))
+    responses = await assessments.get_responses_with_latest_score(
+        pool, user_id=_USER_ID, anonymous_token=token
+    )
+    console.print(
+        _responses_table(responses, [_points(response["latest_score"]) for response in responses])
+    )
 
     given = sorted((answer["question_id"], answer["answer_text"]) for answer in _answers())
     kept = sorted(
@@ -214,7 +211,7 @@ def _step(console: Console, title: str, *names: str) -> None:
 
 def _responses_table(
     responses: Sequence[AssessmentResponse],
-    latest: dict[int, AssessmentScore] | None = None,
+    points: Sequence[str] | None = None,
 ) -> Table:
     table = Table(
         Column("id", justify="right"),
@@ -224,9 +221,9 @@ def _responses_table(
         Column("answer", no_wrap=True, max_width=_ANSWER_WIDTH),
         Column("chars", justify="right"),
     )
-    if latest is not None:
-        table.add_column("score")
-    for response in responses:
+    if points is not None:
+        table.add_column("score", min_width=5)
+    for index, response in enumerate(responses):
         owner = f"user {response['user_id']}" if response["user_id"] else "visitor"
         cells = [
             str(response["response_id"]),
@@ -236,8 +233,8 @@ def _responses_table(
             escape(" ".join(response["answer_text"].split())) or "(blank)",
             str(len(response["answer_text"])),
         ]
-        if latest is not None:
-            cells.append(_points(latest.get(response["response_id"])))
+        if points is not None:
+            cells.append(points[index])
         table.add_row(*cells)
     return table
 
