@@ -8,18 +8,16 @@ import sys
 from assessments.queries import folder
 
 
-def command(url: str) -> list[str]:
-    """Return the command that applies the stand-in users table and the migrations to *url*."""
-    migrations = folder("migrations")
-    options = ["--no-config-file", "--batch", "--database", url]
-    sources = [str(migrations / "standalone"), str(migrations)]
-    return [sys.executable, "-m", "yoyo", "apply", *options, *sources]
-
-
 def apply(url: str) -> None:
-    """Run `command`.
+    """Apply the stand-in users table and the library's migrations to *url*.
 
     Raises:
         subprocess.CalledProcessError: yoyo failed; it has said why on standard error.
     """
-    subprocess.run(command(url), stdin=subprocess.DEVNULL, check=True)  # noqa: S603
+    migrations = folder("migrations")
+    options = ["--no-config-file", "--batch", "--database", url]
+    subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "yoyo", "apply", *options, migrations / "standalone", migrations],
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
