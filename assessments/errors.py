@@ -92,25 +92,31 @@ class UnknownResponse(_Unknown):
 
 
 class UnsafeIsolation(AssessmentsError):
-    """A claim was tried in a REPEATABLE READ transaction; nothing was changed.
+    """A claim was tried in a REPEATABLE READ or SERIALIZABLE transaction; nothing was changed.
 
     There a claim cannot see what other claims committed since the transaction began, so it
-    could give a user two sets of answers to one question. Claim at READ COMMITTED, which is
-    PostgreSQL's default, or at SERIALIZABLE with the usual retry.
+    could give a user two sets of answers to one question; and PostgreSQL fails a SERIALIZABLE
+    transaction for that only if the other one was SERIALIZABLE too. Claim at READ COMMITTED,
+    which is PostgreSQL's default.
     """
 
     def __str__(self) -> str:
-        return "a claim is not safe in a REPEATABLE READ transaction"
+        return "a claim is safe in a READ COMMITTED transaction only"
 
 
 def translate(error: PostgresError) -> Exception:
     """Return what to raise in place of PostgreSQL's *error*: ours where we have a name for it.
 
-    PostgreSQL quotes the offending row or value in DETAIL and CONTEXT of data exceptions and
-    integrity violations (SQLSTATE classes 22 and 23): both are blanked.
+    PostgreSQL quotes the offending row or value in DETAIL of data exceptions and integrity
+    violations (SQLSTATE classes 22 and 23), and may quote parameters in any CONTEXT: these are
+    blanked. So is what asyncpg says of a value that it cannot encode for the connection.
     """
+    error.context = None
     if error.sqlstate[:2] in _CLASSES_THAT_QUOTE_VALUES:
-        error.detail = error.context = None
+        error.detail = None
+    if error.severity is None:
+        error.args = ("a value cannot be encoded for this connection",)
+        error.__cause__ = error.__context__ = None
     # A foreign key of the host's own is not ours to name. Citus reports no constraint names.
     if error.sqlstate == _FOREIGN_KEY_VIOLATION and error.constraint_name in (
         None,

@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 
+_SAFE_ISOLATION = ("read committed", "read uncommitted")  # which PostgreSQL treats alike
+
+
 async def submit_response(
     conn: Connection,
     *,
@@ -359,13 +362,14 @@ async def claim_assessment_responses(
     Raises:
         InvalidInput: An argument breaks a rule above.
         UnknownUser: *user_id* is not in the host's ``users``; nothing was claimed.
-        UnsafeIsolation: The caller's transaction is REPEATABLE READ; nothing was claimed.
+        UnsafeIsolation: The caller's transaction is REPEATABLE READ or SERIALIZABLE; nothing was
+            claimed.
     """
     visitor, user = ownership.visitor(anonymous_token), ownership.user(user_id)
     skip = inputs.boolean("skip_answered", skip_answered)
     async with atomic(conn) as connection:
         locked = await queries.lock_claim(connection, anonymous_token=visitor, user_id=user)
-        if locked["transaction_isolation"] == "repeatable read":
+        if locked["transaction_isolation"] not in _SAFE_ISOLATION:
             raise UnsafeIsolation
         if not locked["user_exists"]:
             raise UnknownUser
@@ -387,8 +391,8 @@ async def delete_responses(
     token too. Deleting the row in the host's ``users`` erases what is the user's as well.
 
     Args:
-        conn: An asyncpg connection, a pool's connection, or a pool; its role needs DELETE on
-            ``assessment_responses``.
+        conn: An asyncpg connection, a pool's connection, or a pool; its role needs SELECT and
+            DELETE on ``assessment_responses``.
         user_id: The signed-in owner.
         anonymous_token: The anonymous owner. At least one owner is given; with both, the
             responses of either are erased.

@@ -407,8 +407,8 @@ ORDER BY r.created_at DESC, r.response_id DESC;
 -- Before a claim, in its transaction and as a statement of its own, so that the claim after it
 -- sees what earlier claims committed. One claim at a time for a token and for a user; both locks
 -- end with the transaction, the token's is always taken first, and no row is locked.
--- Returns whether the user is there and the isolation level: at REPEATABLE READ the claim would
--- see no earlier claim, so the caller must refuse.
+-- Returns whether the user is there and the isolation level: at REPEATABLE READ and SERIALIZABLE
+-- the claim would not see what was committed while it waited, so the caller must refuse.
 SELECT
     pg_advisory_xact_lock(
         hashtextextended('assessments: claim of token ' || :anonymous_token::uuid::text, 0)
