@@ -72,11 +72,12 @@ stored AS (
         prompt_version
     FROM given
     WHERE
-        NOT EXISTS (
-            SELECT 1
+        (
+            SELECT count(DISTINCT g.response_id)
             FROM given AS g
-            LEFT JOIN scored AS r ON g.response_id = r.response_id
-            WHERE r.response_id IS NULL
+        ) = (
+            SELECT count(r.response_id)
+            FROM scored AS r
         )
     ORDER BY number
     RETURNING
