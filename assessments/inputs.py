@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -171,7 +171,7 @@ def batch(
         InvalidInput: An element, or a value in it, is not let in: *parameter* is then
             ``responses[3]`` or ``responses[3].question_id``, counted from 0.
     """
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise InvalidInput(parameter, "must be a list of dicts")
     if len(value) > MAX_BATCH:
         raise InvalidInput(parameter, f"must not exceed {MAX_BATCH} elements")
@@ -223,6 +223,8 @@ def json_object(parameter: str, value: object, max_bytes: int) -> str:
     """
     if not isinstance(value, dict):
         raise InvalidInput(parameter, "must be a dict")
+    if type(value) is not dict:
+        _check_items(parameter, value)
     if not value:
         return "{}"
     if _check_container(parameter, value, 1, max_bytes) >= 0:
@@ -292,6 +294,12 @@ def _check_keys(parameter: str, container: dict[Any, Any]) -> int:
     return length
 
 
+def _check_items(parameter: str, value: Any) -> None:
+    """Refuse a dict of a subclass that shows other items than it holds, as a multi-dict does."""
+    if dict(value.items()) != dict.copy(value):
+        raise InvalidInput(parameter, f"has a {type(value).__name__}, which is not JSON")
+
+
 def _check_number(parameter: str, value: float) -> None:
     """Refuse a large *value*, NaN or infinity that does not survive JSONB's numeric."""
     if isinstance(value, int):
@@ -307,5 +315,7 @@ def _json_type(parameter: str, value: object) -> type:
     """Return the type that *value*, of a subclass, is to JSON: an IntEnum is an int."""
     for kind in (str, *_NUMBERS, *_CONTAINERS):
         if isinstance(value, kind):
+            if kind is dict:
+                _check_items(parameter, value)
             return kind
     raise InvalidInput(parameter, f"has a {type(value).__name__}, which is not JSON")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
@@ -59,7 +59,7 @@ def create_pool(
         The pool, not yet connected.
 
     Raises:
-        InvalidInput: *pooler* is neither ``None`` nor ``"transaction"``, or *dsn* is not a str.
+        InvalidInput: *pooler* is neither ``None`` nor ``"transaction"``, or *dsn* is not a URL.
     """
     if not isinstance(dsn, str):
         raise InvalidInput("dsn", "must be a str")
@@ -73,13 +73,21 @@ def create_pool(
 
 
 def _without_foreign_parameters(dsn: str) -> tuple[str, dict[str, str]]:
-    url = urlsplit(dsn)
+    url = _split(dsn)
     parameters = parse_qsl(url.query, keep_blank_values=True)
     foreign = {name: value for name, value in parameters if name in _FOREIGN_DSN_PARAMETERS}
     if not foreign:
         return dsn, {}
     kept = [pair for pair in parameters if pair[0] not in foreign]
     return url._replace(query=urlencode(kept)).geturl(), foreign
+
+
+def _split(dsn: str) -> SplitResult:
+    try:
+        return urlsplit(dsn)
+    except ValueError:
+        pass  # it may quote the password: raise outside, so that it is not even the context
+    raise InvalidInput("dsn", "is not a URL")
 
 
 async def _no_reset(_connection: PoolConnectionProxy[Any]) -> None:

@@ -81,6 +81,13 @@ async def test_record_scores_returns_what_each_record_would(
         assert scores == [row for row in reversed(recorded) if row["response_id"] == key]
 
 
+async def test_any_sequence_is_a_batch(conn: asyncpg.Connection[Any], token: UUID) -> None:
+    """A tuple of elements does as well as a list."""
+    new = new_response(anonymous_token=token)
+
+    assert len(await submit_responses(conn, (new, new))) == 2
+
+
 async def test_ten_thousand_in_one_call_keep_their_order(
     conn: asyncpg.Connection[Any], token: UUID
 ) -> None:

@@ -103,6 +103,31 @@ async def test_a_foreign_key_of_the_host_s_is_not_an_unknown_user(
     assert str(token) not in told(raised.value)
 
 
+async def test_what_the_connection_cannot_encode_is_not_quoted(database: str, token: UUID) -> None:
+    """A client encoding without the answer's letters fails as asyncpg's error, without them."""
+    connection = await asyncpg.connect(database, server_settings={"client_encoding": "latin1"})
+
+    with pytest.raises(asyncpg.DataError) as raised:
+        await submit(connection, anonymous_token=token, answer_text=f"{SECRET} \u2192")
+
+    assert SECRET not in told(raised.value)
+    await connection.close()
+
+
+async def test_parameters_that_the_server_adds_to_errors_are_not_kept(
+    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], token: UUID
+) -> None:
+    """log_parameter_max_length_on_error puts parameters into CONTEXT of any error: blanked."""
+    response_id = (await submit(conn, anonymous_token=token))["response_id"]
+    await conn.execute("SET log_parameter_max_length_on_error = -1; SET lock_timeout = '100ms'")
+    async with other.transaction():
+        await other.execute("SELECT 1 FROM assessment_responses FOR UPDATE")
+        with pytest.raises(asyncpg.LockNotAvailableError) as raised:
+            await record_score(conn, response_id=response_id, score_data={"said": SECRET})
+
+    assert SECRET not in told(raised.value)
+
+
 async def test_other_errors_come_through_untouched(conn: asyncpg.Connection[Any]) -> None:
     """A statement timeout, say, is asyncpg's own error with all that PostgreSQL said."""
     await conn.execute("DROP TABLE assessment_responses CASCADE")

@@ -29,6 +29,14 @@ class Kind(enum.Enum):
     ONE = 1
 
 
+class Lossy(dict[str, Any]):
+    """A dict that shows less than it holds, as multi-dicts do."""
+
+    def items(self) -> Any:
+        """Return the first of each."""
+        return [(key, value[0]) for key, value in super().items()]
+
+
 class Level(enum.IntEnum):
     """What is an int to JSON."""
 
@@ -79,6 +87,8 @@ BAD_JSON: list[tuple[str, Any]] = [
     ("float that JSONB rounds", {"a": 1e23}),
     ("33 levels", nested(33)),
     ("circular", circular()),
+    ("multi-dict", Lossy(a=[1, 2])),
+    ("multi-dict inside", {"a": Lossy(b=[1, 2])}),
 ]
 
 BAD_IDENTIFIERS: list[tuple[str, Any]] = [

@@ -111,6 +111,7 @@ async def test_parameters_that_asyncpg_knows_stay(database: str) -> None:
         (lambda: create_pool("postgresql://", pooler="session"), "pooler"),  # type: ignore[arg-type]
         (lambda: create_pool("postgresql://", pooler=True), "pooler"),  # type: ignore[arg-type]
         (lambda: create_pool(None), "dsn"),  # type: ignore[arg-type]
+        (lambda: create_pool("postgresql://u:p[ass@h/db?pgbouncer=true"), "dsn"),
     ],
 )
 def test_what_is_no_pooler_or_url_is_refused(
