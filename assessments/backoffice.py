@@ -221,8 +221,8 @@ async def purge_anonymous_responses(
     at the same moment stays with its user.
 
     Args:
-        conn: An asyncpg connection, a pool's connection, or a pool; its role needs DELETE on
-            ``assessment_responses``.
+        conn: An asyncpg connection, a pool's connection, or a pool; its role needs SELECT and
+            DELETE on ``assessment_responses``.
         older_than: The age from which an unclaimed response goes: above zero, at most 365,000 days.
         limit: At most so many responses, 1 or more.
         dry_run: Erase nothing, only count.

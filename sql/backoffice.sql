@@ -145,7 +145,8 @@ FROM (
 -- name: purge_anonymous_responses(older_than, max_rows)!
 -- Erases at most max_rows responses that nobody has claimed for so long; the foreign key erases
 -- their scores. It goes visitor by visitor, in the order of idx_assessment_responses_anon, which it
--- reads and does not sort. A response that is being claimed at this moment stays.
+-- reads from its beginning and does not sort: past what is too young, index-only, until max_rows
+-- are found. A response that is being claimed at this moment stays.
 DELETE FROM assessment_responses
 WHERE
     anonymous_token IS NOT NULL

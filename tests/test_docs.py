@@ -1,11 +1,14 @@
-"""What docs/using.md shows and says is so."""
+"""What docs/using.md and docs/deploying.md show and say is so."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
 import inspect
+import os
 import re
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,3 +110,31 @@ def test_the_links_lead_somewhere() -> None:
     assert links
     for link in links:
         assert (PAGE.parent / link).exists(), link
+
+
+async def test_the_deploy_loop_fails_when_every_attempt_does(
+    empty_database: str,
+) -> None:
+    """The block under Applying ends with 1 where apply cannot succeed, and with 0 once it has."""
+    page = PAGE.with_name("deploying.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"## Applying\n\n```sh\n(.*?)```", page, re.DOTALL)
+    environment = os.environ | {
+        "DATABASE_URL": empty_database,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PAUSE": "0",
+    }
+
+    async def status() -> int:
+        shell = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", block, env=environment, stdout=PIPE, stderr=PIPE
+        )
+        await shell.communicate()
+        assert shell.returncode is not None
+        return shell.returncode
+
+    assert await status() == 1
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("CREATE TABLE users (user_id bigint PRIMARY KEY)")
+    assert await status() == 0
+    assert await connection.fetchval("SELECT count(*) FROM assessment_responses") == 0
+    await connection.close()
