@@ -114,9 +114,9 @@ def translate(error: PostgresError) -> Exception:
     error.context = None
     if error.sqlstate[:2] in _CLASSES_THAT_QUOTE_VALUES:
         error.detail = None
-    if error.severity is None:
-        error.args = ("a value cannot be encoded for this connection",)
-        error.__cause__ = error.__context__ = None
+        if error.severity is None:  # not the server's: asyncpg's own
+            error.args = ("a value cannot be encoded for this connection",)
+            error.__cause__ = error.__context__ = None
     # A foreign key of the host's own is not ours to name. Citus reports no constraint names.
     if error.sqlstate == _FOREIGN_KEY_VIOLATION and error.constraint_name in (
         None,

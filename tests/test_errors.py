@@ -128,6 +128,14 @@ async def test_parameters_that_the_server_adds_to_errors_are_not_kept(
     assert SECRET not in told(raised.value)
 
 
+def test_what_asyncpg_says_of_a_lost_connection_comes_through() -> None:
+    """An error of asyncpg's own that quotes no value keeps its words."""
+    lost = asyncpg.ConnectionDoesNotExistError("connection was closed")
+
+    assert errors.translate(lost) is lost
+    assert str(lost) == "connection was closed"
+
+
 async def test_other_errors_come_through_untouched(conn: asyncpg.Connection[Any]) -> None:
     """A statement timeout, say, is asyncpg's own error with all that PostgreSQL said."""
     await conn.execute("DROP TABLE assessment_responses CASCADE")
