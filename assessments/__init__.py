@@ -4,6 +4,7 @@ from assessments import backoffice
 from assessments.errors import (
     AssessmentsError,
     InvalidInput,
+    SubmissionConflict,
     UnknownResponse,
     UnknownUser,
     UnsafeIsolation,
@@ -36,6 +37,7 @@ __all__ = [
     "NewResponse",
     "NewScore",
     "ScoredResponse",
+    "SubmissionConflict",
     "UnknownResponse",
     "UnknownUser",
     "UnsafeIsolation",

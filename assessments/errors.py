@@ -4,6 +4,7 @@
     ├── InvalidInput        (also a ValueError)
     ├── UnknownUser         (also a LookupError)
     ├── UnknownResponse     (also a LookupError)
+    ├── SubmissionConflict
     └── UnsafeIsolation
 
 Everything else that can go wrong is PostgreSQL's or asyncpg's to say, and comes through as
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AssessmentsError",
     "InvalidInput",
+    "SubmissionConflict",
     "UnknownResponse",
     "UnknownUser",
     "UnsafeIsolation",
@@ -54,7 +56,7 @@ class InvalidInput(AssessmentsError, ValueError):
         return f"{self.parameter}: {self.problem}"
 
 
-class _Unknown(AssessmentsError, LookupError):
+class _OfElement(AssessmentsError):
     message: str
 
     def __init__(self, parameter: str | None = None) -> None:
@@ -65,7 +67,7 @@ class _Unknown(AssessmentsError, LookupError):
         return f"{self.parameter}: {self.message}" if self.parameter else self.message
 
 
-class UnknownUser(_Unknown):
+class UnknownUser(_OfElement, LookupError):
     """The user is not in the host's ``users`` table; nothing was stored or claimed.
 
     The caller's transaction stays usable, with one exception: a submit that waits inside it
@@ -80,7 +82,7 @@ class UnknownUser(_Unknown):
     message = "there is no such user in the host's users table"
 
 
-class UnknownResponse(_Unknown):
+class UnknownResponse(_OfElement, LookupError):
     """The response is not there (any more); no score was stored. The transaction stays usable.
 
     Attributes:
@@ -89,6 +91,20 @@ class UnknownResponse(_Unknown):
     """
 
     message = "there is no such response"
+
+
+class SubmissionConflict(_OfElement):
+    """The submission key stands for another submit; nothing was stored.
+
+    Another owner's, or this owner's with another content: which of the two, and what is stored
+    under the key, is not told. The transaction stays usable.
+
+    Attributes:
+        parameter: Which element of a call that takes many is the first with such a key, as
+            ``responses[3]``, counted from 0; otherwise ``None``.
+    """
+
+    message = "the submission key stands for another submit"
 
 
 class UnsafeIsolation(AssessmentsError):

@@ -90,6 +90,14 @@ def uuid(parameter: str, value: object) -> UUID:
     raise InvalidInput(parameter, "must be a UUID or its string of 36 characters")
 
 
+def random_uuid(parameter: str, value: object) -> UUID:
+    """Return *value* as `uuid` does; careless clients would share the nil UUID: it is refused."""
+    random = uuid(parameter, value)
+    if not random.int:
+        raise InvalidInput(parameter, "must not be the nil UUID")
+    return random
+
+
 def optional_uuid(parameter: str, value: object) -> UUID | None:
     """Return *value* as `uuid` does, or ``None``."""
     return None if value is None else uuid(parameter, value)

@@ -41,8 +41,5 @@ def user(user_id: object) -> int:
 
 
 def visitor(anonymous_token: object) -> UUID:
-    """Return *anonymous_token*; the nil UUID is refused, as careless clients would share it."""
-    token = inputs.uuid("anonymous_token", anonymous_token)
-    if not token.int:
-        raise InvalidInput("anonymous_token", "must not be the nil UUID")
-    return token
+    """Return *anonymous_token*, the secret of an anonymous visitor."""
+    return inputs.random_uuid("anonymous_token", anonymous_token)

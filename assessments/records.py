@@ -67,6 +67,7 @@ class NewResponse(_RequiredOfResponse, total=False):
     learning_outcome_id: str | None
     content_id: UUID | str | None
     answer_metadata: dict[str, Any] | None
+    submission_key: UUID | str | None
 
 
 class _RequiredOfScore(TypedDict):
@@ -87,9 +88,11 @@ class NewScore(_RequiredOfScore, total=False):
 _decode = json.JSONDecoder().raw_decode
 
 
-def response(row: Record) -> AssessmentResponse:
-    """Return *row* of a responses query as a record."""
+def response(row: Record, *beside: str) -> AssessmentResponse:
+    """Return *row* of a responses query as a record, without the columns *beside* it."""
     record = dict(row)
+    for name in beside:
+        del record[name]
     record["answer_metadata"] = _decode(record["answer_metadata"])[0]
     return cast("AssessmentResponse", record)
 

@@ -8,10 +8,11 @@ caller's, that transaction is neither committed nor rolled back, and none of its
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from assessments import inputs, ownership, records
-from assessments.errors import UnknownUser, UnsafeIsolation
+from assessments.errors import SubmissionConflict, UnknownUser, UnsafeIsolation
 from assessments.queries import queries
 from assessments.records import NewResponse
 from assessments.transactions import atomic
@@ -50,8 +51,12 @@ async def submit_response(
     content_id: UUID | str | None = None,
     answer_text: str,
     answer_metadata: dict[str, Any] | None = None,
+    submission_key: UUID | str | None = None,
 ) -> AssessmentResponse:
     """Store one attempt at a question. Always a new row: an answer given twice is two attempts.
+
+    With a *submission_key* the call may be made again when nobody knows what became of it: the same
+    key, owner and content give back the row already stored. After a claim that owner is the user.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -66,37 +71,55 @@ async def submit_response(
             code point for code point.
         answer_metadata: A dict that becomes a JSON object of at most 64 KiB, nested at most 32
             levels; ``{}`` if left out.
+        submission_key: A random UUID, or its string, made by the client for this attempt before it
+            is sent for the first time.
 
     Returns:
-        The row as stored.
+        The row as stored, now or when the key was sent before.
 
     Raises:
         InvalidInput: An argument breaks a rule above, or holds what PostgreSQL cannot store
             and give back equal (NUL, a lone surrogate, NaN, a tuple in JSON and the like).
         UnknownUser: *user_id* is not in the host's ``users``.
+        SubmissionConflict: *submission_key* stands for another owner's or another content.
     """
-    row = await queries.submit_response(
-        conn,
-        **checked_columns(
-            user_id=user_id,
-            anonymous_token=anonymous_token,
-            question_id=question_id,
-            module_slug=module_slug,
-            learning_outcome_id=learning_outcome_id,
-            content_id=content_id,
-            answer_text=answer_text,
-            answer_metadata=answer_metadata,
-        ),
+    columns = checked_columns(
+        user_id=user_id,
+        anonymous_token=anonymous_token,
+        question_id=question_id,
+        module_slug=module_slug,
+        learning_outcome_id=learning_outcome_id,
+        content_id=content_id,
+        answer_text=answer_text,
+        answer_metadata=answer_metadata,
+        submission_key=submission_key,
     )
+    if submission_key is not None:
+        return await _submit_once(conn, columns)
+    row = await queries.submit_response(conn, **columns)
     if row is None:
         raise UnknownUser
     return records.response(row)
+
+
+async def _submit_once(conn: Connection, columns: dict[str, Any]) -> AssessmentResponse:
+    """Store a response unless it is stored already; return it either way."""
+    row = await queries.submit_response_once(conn, **columns)
+    if row is not None:
+        return records.response(row)
+    (before,) = await _submitted(conn, {name: [value] for name, value in columns.items()})
+    return before
 
 
 async def submit_responses(
     conn: Connection, responses: Sequence[NewResponse]
 ) -> list[AssessmentResponse]:
     """Store many attempts in one statement and one round trip, all or nothing.
+
+    Elements with a *submission_key* that was sent before are not stored again, as in
+    `submit_response`. Where there are such keys, the statement has a transaction or a savepoint
+    around it; two calls with the same keys in another order may deadlock, and PostgreSQL then ends
+    one of them, which may be made again.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -105,24 +128,77 @@ async def submit_responses(
             64 Mi characters of text.
 
     Returns:
-        The rows as stored, in the order given.
+        The rows as stored, now or before, in the order given.
 
     Raises:
         InvalidInput: An element breaks a rule of `submit_response`; *parameter* names it, as in
             ``responses[3].question_id``, counted from 0. Nothing is stored.
         UnknownUser: A *user_id* is not in the host's ``users``; *parameter* names the first such
             element. Nothing is stored.
+        SubmissionConflict: A *submission_key* stands for another owner's or another content;
+            *parameter* names the first such element. Nothing is stored.
     """
     columns = inputs.batch("responses", responses, NewResponse, checked_columns)
     if not columns:
         return []
-    rows = await queries.submit_responses(
-        conn, **{f"{name}s": column for name, column in columns.items()}
-    )
+    if any(columns["submission_key"]):
+        return await _submit_all_once(conn, columns)
+    rows = await queries.submit_responses(conn, **_arrays(columns))
     if not rows:
         number = await queries.first_unknown_user(conn, user_ids=columns["user_id"])
         raise UnknownUser(f"responses[{number - 1}]" if number else None)
     return [records.response(row) for row in rows]
+
+
+async def _submit_all_once(
+    conn: Connection, columns: dict[str, list[Any]]
+) -> list[AssessmentResponse]:
+    """Store what of *columns* is not stored already; return all of it in the order given."""
+    async with atomic(conn) as connection:
+        stored = await queries.submit_responses_once(connection, **_arrays(columns))
+        new = {row["submission_key"] for row in stored}
+        left_out = []
+        for index, key in enumerate(columns["submission_key"]):
+            if key not in new:
+                left_out.append(index)
+            elif key is not None:
+                new.remove(key)  # given again further down, it is left out there
+        rows = [records.response(row, "submission_key") for row in stored]
+        if left_out:
+            rest = {name: [column[n] for n in left_out] for name, column in columns.items()}
+            for index, before in zip(
+                left_out, await _submitted(connection, rest, left_out), strict=True
+            ):
+                rows.insert(index, before)
+    return rows
+
+
+async def _submitted(
+    conn: Connection, columns: dict[str, list[Any]], indexes: list[int] | None = None
+) -> list[AssessmentResponse]:
+    """Return what *columns*, whose keys are taken, were stored as before.
+
+    Raises:
+        UnknownUser, SubmissionConflict: One of them was not stored before, and why; *indexes* are
+            the places of the elements in the call.
+    """
+    rows = await queries.get_submitted_responses(conn, **_arrays(columns))
+    if len(rows) == len(columns["submission_key"]):
+        return [records.response(row, "number") for row in rows]
+    if number := await queries.first_unknown_user(conn, user_ids=columns["user_id"]):
+        raise UnknownUser(_place(indexes, number))
+    there = {row["number"] for row in rows}
+    number = next(number for number in count(1) if number not in there)
+    raise SubmissionConflict(_place(indexes, number))
+
+
+def _place(indexes: list[int] | None, number: int) -> str | None:
+    return f"responses[{indexes[number - 1]}]" if indexes else None
+
+
+def _arrays(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return *columns* under the names that a query for many gives to its arrays."""
+    return {f"{name}s": column for name, column in columns.items()}
 
 
 def checked_columns(
@@ -135,6 +211,7 @@ def checked_columns(
     content_id: object = None,
     answer_text: object,
     answer_metadata: object = None,
+    submission_key: object = None,
 ) -> dict[str, Any]:
     """Return the columns of a response to store, checked and encoded."""
     user, visitor = ownership.writer(user_id, anonymous_token)
@@ -151,6 +228,9 @@ def checked_columns(
         "answer_metadata": "{}"
         if answer_metadata is None
         else inputs.json_object("answer_metadata", answer_metadata, inputs.MAX_METADATA_BYTES),
+        "submission_key": None
+        if submission_key is None
+        else inputs.random_uuid("submission_key", submission_key),
     }
 
 

@@ -146,6 +146,14 @@ async def cases(conn: asyncpg.Connection[Any]) -> list[Case]:
             {**submitted, "answer_metadata": '{"locale":"en","seconds":184,"client":{"v":"7"}}'},
         ),
         Case(
+            "submit_response, key",
+            lambda on: assessments.submit_response(
+                on, anonymous_token=token, submission_key=uuid4(), **ANSWER
+            ),
+            "submit_response",
+            {**submitted, "answer_metadata": "{}"},
+        ),
+        Case(
             "get_responses, 1 row",
             lambda on: assessments.get_responses(on, anonymous_token=mine, limit=1),
             "get_responses",

@@ -48,6 +48,54 @@ RETURNING
     created_at;
 
 
+-- name: submit_response_once(submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id, content_id, answer_text, answer_metadata)^
+-- As submit_response, for a submit that may be sent again: returns no row as well when the key is
+-- taken, be it by this very response, which get_submitted_responses finds. Waits for a transaction
+-- under way that has stored the key.
+-- At most one row written; one probe of the key of users and one of
+-- idx_assessment_responses_submission_key.
+INSERT INTO assessment_responses (
+    submission_key,
+    user_id,
+    anonymous_token,
+    question_id,
+    module_slug,
+    learning_outcome_id,
+    content_id,
+    answer_text,
+    answer_metadata
+)
+SELECT
+    :submission_key::uuid,
+    :user_id::bigint,
+    :anonymous_token::uuid,
+    :question_id::text,
+    :module_slug::text,
+    :learning_outcome_id::text,
+    :content_id::uuid,
+    :answer_text::text,
+    :answer_metadata::text::jsonb
+WHERE
+    :user_id::bigint IS NULL
+    OR EXISTS (
+        SELECT 1
+        FROM users AS u
+        WHERE u.user_id = :user_id::bigint
+    )
+ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
+RETURNING
+    response_id,
+    anonymous_token,
+    user_id,
+    question_id,
+    module_slug,
+    learning_outcome_id,
+    content_id,
+    answer_text,
+    answer_metadata::text AS answer_metadata,
+    created_at;
+
+
 -- name: submit_responses(user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
 -- Stores many attempts, each as a new row, and returns them in the order given: arrays of equal
 -- length, an element for each attempt. All or nothing: where one user_id is not in users, nothing
@@ -143,9 +191,187 @@ FROM stored
 ORDER BY response_id;
 
 
+-- name: submit_responses_once(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
+-- As submit_responses, for attempts that may be sent again: leaves out those whose key is taken, by
+-- these very attempts or by others, and returns the rest in the order given. A null key is never
+-- taken. Only in a transaction in which get_submitted_responses then finds those left out, or else
+-- all is undone. Waits for a transaction under way that has stored one of the keys.
+WITH given AS (
+    SELECT
+        g.number,
+        g.submission_key,
+        g.user_id,
+        g.anonymous_token,
+        g.question_id,
+        g.module_slug,
+        g.learning_outcome_id,
+        g.content_id,
+        g.answer_text,
+        g.answer_metadata
+    FROM unnest(
+        :submission_keys::uuid[],
+        :user_ids::bigint[],
+        :anonymous_tokens::uuid[],
+        :question_ids::text[],
+        :module_slugs::text[],
+        :learning_outcome_ids::text[],
+        :content_ids::uuid[],
+        :answer_texts::text[],
+        :answer_metadatas::text[]
+    ) WITH ORDINALITY AS g (
+        submission_key,
+        user_id,
+        anonymous_token,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata,
+        number
+    )
+),
+
+stored AS (
+    INSERT INTO assessment_responses (
+        submission_key,
+        user_id,
+        anonymous_token,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata
+    )
+    SELECT
+        submission_key,
+        user_id,
+        anonymous_token,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata::jsonb
+    FROM given
+    WHERE
+        NOT EXISTS (
+            SELECT 1
+            FROM given AS g
+            LEFT JOIN users AS u ON g.user_id = u.user_id
+            WHERE g.user_id IS NOT NULL AND u.user_id IS NULL
+        )
+    ORDER BY number
+    ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
+    RETURNING
+        response_id,
+        anonymous_token,
+        user_id,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata::text AS answer_metadata,
+        created_at,
+        submission_key
+)
+
+SELECT
+    response_id,
+    anonymous_token,
+    user_id,
+    question_id,
+    module_slug,
+    learning_outcome_id,
+    content_id,
+    answer_text,
+    answer_metadata,
+    created_at,
+    submission_key
+FROM stored
+-- Keys are given out in the order of insertion.
+ORDER BY response_id;
+
+
+-- name: get_submitted_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
+-- What these attempts were stored as, in the order given: arrays of equal length, an element for
+-- each attempt. An attempt whose key is not there, belongs to another owner by now or stands for
+-- another content has no row. One probe of idx_assessment_responses_submission_key for each.
+WITH given AS (
+    SELECT
+        g.number,
+        g.submission_key,
+        g.user_id,
+        g.anonymous_token,
+        g.question_id,
+        g.module_slug,
+        g.learning_outcome_id,
+        g.content_id,
+        g.answer_text,
+        g.answer_metadata
+    FROM unnest(
+        :submission_keys::uuid[],
+        :user_ids::bigint[],
+        :anonymous_tokens::uuid[],
+        :question_ids::text[],
+        :module_slugs::text[],
+        :learning_outcome_ids::text[],
+        :content_ids::uuid[],
+        :answer_texts::text[],
+        :answer_metadatas::text[]
+    ) WITH ORDINALITY AS g (
+        submission_key,
+        user_id,
+        anonymous_token,
+        question_id,
+        module_slug,
+        learning_outcome_id,
+        content_id,
+        answer_text,
+        answer_metadata,
+        number
+    )
+)
+
+SELECT
+    r.response_id,
+    r.anonymous_token,
+    r.user_id,
+    r.question_id,
+    r.module_slug,
+    r.learning_outcome_id,
+    r.content_id,
+    r.answer_text,
+    r.answer_metadata::text AS answer_metadata,
+    r.created_at,
+    g.number
+FROM given AS g
+INNER JOIN assessment_responses AS r ON g.submission_key = r.submission_key
+WHERE
+    (r.user_id, r.anonymous_token) IS NOT DISTINCT FROM (g.user_id, g.anonymous_token)
+    AND (
+        r.question_id,
+        r.module_slug,
+        r.learning_outcome_id,
+        r.content_id,
+        r.answer_text,
+        r.answer_metadata
+    ) IS NOT DISTINCT FROM (
+        g.question_id,
+        g.module_slug,
+        g.learning_outcome_id,
+        g.content_id,
+        g.answer_text,
+        g.answer_metadata::jsonb
+    )
+ORDER BY g.number;
+
+
 -- name: first_unknown_user(user_ids)$
--- Which of these is the first that is not in users, counted from 1: says why submit_responses
--- stored nothing. One probe of the key of users for each.
+-- Which of these is the first that is not in users, counted from 1: says why a submit stored
+-- nothing. One probe of the key of users for each.
 SELECT min(g.number)
 FROM unnest(:user_ids::bigint[]) WITH ORDINALITY AS g (user_id, number)
 WHERE

@@ -150,6 +150,9 @@ async def many(conn: asyncpg.Connection[Any]) -> asyncpg.Connection[Any]:
 
 PLANS = {
     "submit_response": {"users_pkey"},
+    "submit_response_once": {"users_pkey"},
+    "submit_responses_once": {"users_pkey"},
+    "get_submitted_responses": {"idx_assessment_responses_submission_key"},
     "get_responses": {"idx_assessment_responses_user_id", "idx_assessment_responses_anon"},
     "get_responses_for_question": {
         "idx_assessment_responses_question",

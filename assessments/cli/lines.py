@@ -78,7 +78,7 @@ def read(line: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     given = _parsed(line)
     known = {
-        "submission_key": inputs.uuid("submission_key", given.pop("submission_key")),
+        "submission_key": inputs.random_uuid("submission_key", given.pop("submission_key")),
         "response_id": inputs.optional_positive_bigint(
             "response_id", given.pop("response_id", None)
         ),
@@ -87,7 +87,7 @@ def read(line: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     scores = given.pop("scores")
     if not isinstance(scores, list):
         raise InvalidInput("scores", "must be a list")
-    return {**known, **checked_columns(**given)}, [
+    return {**checked_columns(**given), **known}, [
         _checked_score(f"scores[{index}]", each) for index, each in enumerate(scores)
     ]
 

@@ -37,6 +37,7 @@ async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None
         module_slug="m",
         answer_text="a",
         answer_metadata={"seconds": 1},
+        submission_key=token,
     )
     assert_type(response, AssessmentResponse)
     assert_type(response["response_id"], int)
@@ -71,7 +72,14 @@ async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None
 
 async def returns_typed_rows_of_everything_else(conn: asyncpg.Connection[Any]) -> None:
     new: list[NewResponse] = [
-        {"user_id": 1, "question_id": "q", "module_slug": "m", "answer_text": "a"}
+        {"user_id": 1, "question_id": "q", "module_slug": "m", "answer_text": "a"},
+        {
+            "user_id": 1,
+            "question_id": "q",
+            "module_slug": "m",
+            "answer_text": "a",
+            "submission_key": "0e6cdd5c-20a7-4cc7-a7bd-a6a05ea3cbc1",
+        },
     ]
     assert_type(await assessments.submit_responses(conn, new), list[AssessmentResponse])
     assert_type(
