@@ -14,13 +14,23 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import asyncpg
-from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import (
+    APIRouter,
+    Body,
+    Cookie,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Query,
+    Request,
+)
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 import assessments
-from assessments import InvalidInput, UnknownUser
+from assessments import InvalidInput, SubmissionConflict, UnknownUser
 
 router = APIRouter()
 
@@ -115,14 +125,24 @@ async def sign_out(response: Response) -> None:
 
 @router.post("/questions/{question_id}/responses", status_code=201)
 async def submit(
-    pool: Pool, question_id: str, user_id: SignedIn, token: Visitor, answer: Answer
+    *,
+    pool: Pool,
+    question_id: str,
+    user_id: SignedIn,
+    token: Visitor,
+    answer: Answer,
+    idempotency_key: Annotated[UUID | None, Header()] = None,
 ) -> dict[str, Any]:
-    """Store one attempt, the user's if one is signed in, else the visitor's."""
+    """Store one attempt, the user's if one is signed in, else the visitor's.
+
+    A browser that makes an Idempotency-Key for each attempt may send it until it has an answer.
+    """
     stored = await assessments.submit_response(
         pool,
         user_id=user_id,
         anonymous_token=token if user_id is None else None,
         question_id=question_id,
+        submission_key=idempotency_key,
         **answer.model_dump(),
     )
     return shown(stored)
@@ -194,6 +214,12 @@ async def malformed(_request: Request, error: Any) -> JSONResponse:
     return JSONResponse({"parameter": names[-1], "problem": first["type"]}, 422)
 
 
+async def conflict(_request: Request, _error: Exception) -> JSONResponse:
+    """Refuse a key that stands for something else, and say nothing of what that is."""
+    told = {"parameter": "idempotency-key", "problem": "stands for another answer"}
+    return JSONResponse(told, 422)
+
+
 async def unknown_user(_request: Request, _error: Exception) -> JSONResponse:
     """Ask the user to sign in: there is no such user, or no more."""
     return JSONResponse({"detail": "sign in again"}, 401)
@@ -216,6 +242,7 @@ def create_app(pool_factory: Callable[[], Any] = open_pool) -> FastAPI:
     app.include_router(router)
     app.add_exception_handler(InvalidInput, refused)
     app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(SubmissionConflict, conflict)
     app.add_exception_handler(UnknownUser, unknown_user)
     return app
 

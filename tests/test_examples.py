@@ -177,6 +177,34 @@ async def test_a_visitor_becomes_a_user_and_is_forgotten(
     assert SECRET not in said(log)
 
 
+async def test_an_answer_may_be_sent_again_by_its_key(
+    browser: httpx.AsyncClient, stranger: httpx.AsyncClient, user_id: int
+) -> None:
+    """One Idempotency-Key is one attempt, also after the sign-in; for anything else it is a 422."""
+    body = {"module_slug": "m1", "answer_text": SECRET}
+    key = {"idempotency-key": str(uuid4())}
+
+    async def send(client: httpx.AsyncClient, headers: dict[str, str], **changes: str) -> Any:
+        return await client.post(
+            "/questions/q1/responses", json={**body, **changes}, headers=headers
+        )
+
+    first, again = [(await send(browser, key)).json() for _ in range(2)]
+    assert again == first
+    await browser.post("/sign-in", json={"user_id": user_id})
+    assert (await send(browser, key)).json() == {**first, "user_id": user_id}
+
+    for refused in (
+        await send(browser, key, answer_text="another"),
+        await send(stranger, key),
+        await send(browser, {"idempotency-key": SECRET}),
+    ):
+        assert refused.status_code == 422
+        assert refused.json()["parameter"] == "idempotency-key"
+        assert SECRET not in refused.text
+    assert len((await pages(browser, limit=5))[0]) == 1
+
+
 async def test_a_stranger_sees_and_erases_nothing(
     browser: httpx.AsyncClient, stranger: httpx.AsyncClient, conn: asyncpg.Connection[Any]
 ) -> None:
