@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from assessments.cli import purge, transfer
+from assessments.cli import check, purge, transfer
 from assessments.queries import folder
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the folder of the stand-in users table, for a service without users of its own",
     )
     migrations.set_defaults(run=_migrations)
+    check.add_commands(commands)
     transfer.add_commands(commands)
     purge.add_command(commands)
     return parser

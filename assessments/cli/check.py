@@ -1,0 +1,185 @@
+"""``assessments check`` and ``explain``: what the queries find on a live database."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from assessments.cli import connection
+from assessments.queries import folder, queries
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import AsyncIterator, Iterator
+
+_OLDEST = 15
+_OF_THE_CHECK = ("get_applied_migrations", "get_server_facts")
+_NAMES = sorted(
+    name
+    for name in queries.available_queries
+    if not name.endswith("_cursor") and name not in _OF_THE_CHECK
+)
+# The types that the records promise. JSON leaves the server as text, on every connection.
+_TYPES = {
+    "response_id": "int8",
+    "score_id": "int8",
+    "user_id": "int8",
+    "anonymous_token": "uuid",
+    "question_id": "text",
+    "module_slug": "text",
+    "learning_outcome_id": "text",
+    "content_id": "uuid",
+    "answer_text": "text",
+    "answer_metadata": "text",
+    "submission_key": "uuid",
+    "score_data": "text",
+    "model_id": "text",
+    "prompt_version": "text",
+    "created_at": "timestamptz",
+}
+
+
+def add_commands(commands: Any) -> None:
+    """Add both commands to the parser's."""
+    check = commands.add_parser(
+        "check",
+        help="see whether a database is fit for this version of the library; status 1 if not",
+        description="Checks server, migrations and every query against the live schema, and what "
+        "the role that connects may run. Changes nothing. For deploy scripts: after the "
+        "migrations, before the service, with the URL that the service gets.",
+    )
+    connection.add_database(check)
+    check.set_defaults(run=run)
+    explain = commands.add_parser(
+        "explain",
+        help="print the plan of every query on a database, for any arguments",
+        description="Prints the generic plan of every query. Runs none of them.",
+    )
+    connection.add_database(explain)
+    explain.set_defaults(run=run_explain)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check; return the exit status."""
+    return connection.run(options.database, _check)
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """Print the plans; return the exit status."""
+    return connection.run(options.database, _explain)
+
+
+async def _check(pool: asyncpg.Pool[Any]) -> None:
+    failed = False
+    async with pool.acquire() as conn, conn.transaction():
+        facts = await queries.get_server_facts(conn)
+        findings = [finding async for finding in _findings(conn, facts)]
+    for level, text in findings:
+        failed |= level == "FAILED"
+        _say(f"{level:8} {text}")
+    if failed:
+        raise connection.CommandError("this database is not fit for this version of assessments")
+
+
+async def _findings(conn: Any, facts: Any) -> AsyncIterator[tuple[str, str]]:
+    fit = facts["version_number"] >= _OLDEST * 10_000 and facts["encoding_name"] == "UTF8"
+    yield (
+        "ok" if fit else "FAILED",
+        f"PostgreSQL {facts['postgresql_version']}, {facts['encoding_name']}"
+        + ("" if fit else f": it has to be {_OLDEST} or newer, and UTF8"),
+    )
+    yield await _migrations(conn, facts)
+    async for finding in _queries(conn):
+        yield finding
+    for finding in _settings(conn, facts):
+        yield finding
+
+
+async def _migrations(conn: Any, facts: Any) -> tuple[str, str]:
+    if not facts["has_migrations"]:
+        return "FAILED", "migrations: none is applied"
+    if not facts["may_read_migrations"]:
+        return "note", f"migrations: {facts['role_name']} may not read which are applied"
+    applied = {migration_id for (migration_id,) in await queries.get_applied_migrations(conn)}
+    ours = sorted(
+        path.stem for path in folder("migrations").glob("*.sql") if ".rollback" not in path.name
+    )
+    if pending := [name for name in ours if name not in applied]:
+        return "FAILED", f"migrations: not applied: {', '.join(pending)}"
+    return "ok", f"migrations: all {len(ours)} are applied"
+
+
+async def _queries(conn: Any) -> AsyncIterator[tuple[str, str]]:
+    failed: dict[str, list[str]] = {}
+    refused, wrong = [], set()
+    for name in _NAMES:
+        error = await _error(conn, name)
+        if error is None:
+            wrong |= await _wrong_columns(conn, name)
+        elif isinstance(error, asyncpg.InsufficientPrivilegeError):
+            refused.append(name)
+        else:
+            failed.setdefault(str(error.args[0]), []).append(name)
+    for message, names in failed.items():
+        yield "FAILED", f"{message}: {', '.join(names)}"
+    for finding in sorted(wrong):
+        yield "FAILED", finding
+    if not failed and not wrong:
+        yield "ok", f"queries: all {len(_NAMES)} fit the schema"
+    if refused:
+        yield "note", f"rights: {', '.join(refused)} are not for this role"
+
+
+async def _error(conn: Any, name: str) -> asyncpg.PostgresError | None:
+    """Return what is wrong with the query *name* here."""
+    try:
+        async with conn.transaction():
+            await _plan(conn, name)
+    except asyncpg.PostgresError as error:
+        return error
+    return None
+
+
+async def _wrong_columns(conn: Any, name: str) -> set[str]:
+    prepared = await conn.prepare(getattr(queries, name).sql)
+    return {
+        f"{each.name} is {each.type.name} and not {_TYPES[each.name]}"
+        for each in prepared.get_attributes()
+        if each.type.name != _TYPES.get(each.name, each.type.name)
+    }
+
+
+def _settings(conn: Any, facts: Any) -> Iterator[tuple[str, str]]:
+    path = facts["search_path"]
+    if path.split(",")[-1].strip() != "pg_temp":
+        danger = "unless it ends in pg_temp, a temporary table can take a table's place"
+        yield "warning", f"search_path is {path}: {danger}"
+    if facts["synchronous_commit"] == "off":
+        yield "warning", "synchronous_commit is off: what was acknowledged can be lost in a crash"
+    if facts["backend_pid"] != conn.get_server_pid():
+        yield "note", 'a pooler stands in between: open pools with pooler="transaction"'
+
+
+async def _plan(conn: Any, name: str) -> list[str]:
+    """Return the lines of the plan for any arguments."""
+    arguments = ", ".join(["NULL"] * len(queries.driver_adapter.var_sorted[name]))
+    await conn.execute(f"PREPARE assessments_plan AS {getattr(queries, name).sql}")
+    try:
+        async with conn.transaction():
+            await conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            call = f"assessments_plan ({arguments})" if arguments else "assessments_plan"
+            return [line for (line,) in await conn.fetch(f"EXPLAIN EXECUTE {call}")]
+    finally:
+        await conn.execute("DEALLOCATE assessments_plan")
+
+
+async def _explain(pool: asyncpg.Pool[Any]) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        for name in _NAMES:
+            _say("\n".join([f"-- {name}", *await _plan(conn, name), ""]))
+
+
+def _say(line: str) -> None:
+    connection.write(sys.stdout.buffer, [f"{line}\n".encode()])
