@@ -50,18 +50,22 @@ async def test_every_block_runs_in_order(
     assert names["stored"]["anonymous_token"] == token
     assert "anonymous_token" not in names["shown"]
     assert [row["answer_metadata"]["seconds"] for row in names["attempts"]] == [48]
-    assert names["claimed"] == 1
-    assert [row["user_id"] for row in names["mine"]] == [user_id]
-    assert names["answers"] == {"photosynthesis-1": "Because leaves are green."}
-    assert [row["latest_score"] for row in names["page"]] == [None]
+    assert names["first_sent"] == names["again"]
+    assert names["claimed"] == 2
+    assert [row["user_id"] for row in names["mine"]] == [user_id] * 2
+    assert names["answers"] == {
+        "photosynthesis-1": "Because leaves are green.",
+        "photosynthesis-2": "Because of chlorophyll.",
+    }
+    assert [row["latest_score"] for row in names["page"]] == [None] * 2
     assert names["next_page"] == []
     assert names["scores"] == []
     assert [row["question_id"] for row in names["sheet"]] == ["cells-1", "cells-2"]
-    assert names["scored"] == 3
-    assert sum(names["twice"]) == 3
-    assert len(names["left"]) == 3
-    assert names["words"] == {"biology": 6}
-    assert names["erased"] == 3
+    assert names["scored"] == 4
+    assert sum(names["twice"]) == 4
+    assert len(names["left"]) == 4
+    assert names["words"] == {"biology": 9}
+    assert names["erased"] == 4
     response_id, by = names["first"]["response_id"], {"model_id": "m", "prompt_version": "p"}
     turns = [names["store_once"](response_id, {"points": 5}, **by) for _ in range(4)]
     assert sum(await asyncio.gather(*turns)) == 1
