@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
 from assessments.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
 
 __all__ = ["create_pool"]
 
@@ -23,6 +20,7 @@ _DEFAULTS: dict[str, Any] = {
 # server as settings, and the connection would be refused.
 _FOREIGN_DSN_PARAMETERS = frozenset(
     {
+        "channel_binding",
         "connect_timeout",
         "connection_limit",
         "pgbouncer",
@@ -45,8 +43,9 @@ def create_pool(
 
     Behind a pooler in transaction mode without prepared-statement support, a connection's next
     statement may reach another server process, where a name that asyncpg has cached stands for
-    another statement. With ``pooler="transaction"`` none is cached, and the reset at release,
-    which would reach any server process, is left out.
+    another statement. With ``pooler="transaction"`` none is cached; the reset at release, which
+    would reach any server process, is left out, and where a call was cut short one empty statement
+    ends the transaction that asyncpg may have left open.
 
     Args:
         dsn: A ``postgresql://`` URL. Parameters that poolers' dashboards add for other clients,
@@ -68,7 +67,11 @@ def create_pool(
     dsn, foreign = _without_foreign_parameters(dsn)
     options = dict(_DEFAULTS)
     if pooler == "transaction" or foreign.get("pgbouncer") == "true":
-        options |= {"statement_cache_size": 0, "reset": _no_reset}
+        options |= {
+            "statement_cache_size": 0,
+            "connection_class": _SharedConnection,
+            "reset": _settle,
+        }
     return asyncpg.create_pool(dsn, **options | asyncpg_options)
 
 
@@ -90,5 +93,36 @@ def _split(dsn: str) -> SplitResult:
     raise InvalidInput("dsn", "is not a URL")
 
 
-async def _no_reset(_connection: PoolConnectionProxy[Any]) -> None:
-    """Leave the server process alone: behind a pooler it is no longer ours at release."""
+class _SharedConnection(asyncpg.Connection):  # not generic at run time
+    """A connection that leaves the server process as it was for the pooler's next client."""
+
+    cut_short = True  # until a call has come to its end
+
+    async def _do_execute(self, *arguments: Any, **options: Any) -> Any:
+        # asyncpg prepares a statement before it encodes and sends the arguments, and only the
+        # sending ends the transaction that the preparing begins.
+        self.cut_short = True
+        result = await super()._do_execute(*arguments, **options)  # type: ignore[misc]
+        self.cut_short = False
+        return result
+
+    async def _introspect_types(self, *arguments: Any) -> Any:
+        # Around its query for array types asyncpg switches jit off and on again for the session:
+        # three transactions, each of which could reach another server process.
+        begin, undo = "BEGIN", "ROLLBACK"
+        if self.is_in_transaction():
+            begin, undo = "SAVEPOINT types", "ROLLBACK TO SAVEPOINT types; RELEASE SAVEPOINT types"
+        await self.execute(begin)
+        try:
+            return await super()._introspect_types(*arguments)  # type: ignore[misc]
+        finally:
+            await self.execute(undo)
+
+
+async def _settle(connection: Any) -> None:
+    """Send nothing at release, unless a call that was cut short may have left something open.
+
+    A connection class of the caller's cannot tell: there an empty statement is always sent.
+    """
+    if getattr(connection, "cut_short", True):
+        await connection.execute("SELECT")

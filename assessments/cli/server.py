@@ -83,7 +83,7 @@ def running(binaries: Path) -> Iterator[str]:
     """
     home = Path(tempfile.mkdtemp(prefix="assessments-"))
     try:
-        account = _account(home)
+        account = unprivileged(home)
         if account and not _can_run(binaries, account):
             binaries = _copy(binaries, home)
             for path in home.rglob("*"):
@@ -112,8 +112,8 @@ def running(binaries: Path) -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _account(home: Path) -> dict[str, Any]:
-    """Return whom to run the server as, in Popen's words, and give that account its *home*."""
+def unprivileged(home: Path) -> dict[str, Any]:
+    """Return whom root runs a server as, in Popen's words, and give that account its *home*."""
     if os.geteuid() != 0:
         return {}
     accounts = {entry.pw_name: entry for entry in pwd.getpwall()}
