@@ -25,3 +25,19 @@ SELECT
 SELECT migration_id
 FROM _yoyo_migration
 ORDER BY migration_id;
+
+
+-- name: get_column_types()
+-- The columns of both tables, as they are here.
+SELECT
+    a.attnum AS column_number,
+    c.relname::text AS table_name,
+    a.attname::text AS column_name,
+    format_type(a.atttypid, a.atttypmod) AS type_name
+FROM pg_attribute AS a
+INNER JOIN pg_class AS c ON a.attrelid = c.oid
+WHERE
+    c.oid IN (to_regclass('assessment_responses'), to_regclass('assessment_scores'))
+    AND a.attnum > 0
+    AND NOT a.attisdropped
+ORDER BY table_name, column_number;

@@ -20,7 +20,7 @@ import pytest
 
 import assessments
 from assessments import backoffice, claim_assessment_responses, create_pool
-from tests import pgbouncer
+from tests import commands, pgbouncer
 from tests.support import ids, new_user, questions, submit, submit_all
 
 if TYPE_CHECKING:
@@ -505,6 +505,19 @@ async def test_a_url_as_dashboards_hand_it_out_works(
     async with create_pool(f"{hosted}?{parameters}", pooler="transaction", max_size=4) as client:
         await asyncio.gather(*(submit(client, anonymous_token=token) for _ in range(8)))
         assert len(await assessments.get_responses(client, anonymous_token=token)) == 8
+
+
+async def test_check_and_explain_work_and_say_that_a_pooler_is_there(pooled: str) -> None:
+    """`assessments check` notes the pooler, and neither command leaves anything prepared."""
+    before = await sessions(pooled)
+    checked, explained = [
+        await asyncio.to_thread(commands.run, name, "--database", pooled)
+        for name in ("check", "explain")
+    ]
+
+    assert (checked.returncode, explained.returncode) == (0, 0), checked.stderr
+    assert b"note     a pooler stands in between" in checked.stdout
+    assert await sessions(pooled) == before
 
 
 async def test_pgbouncer_true_is_enough(hosted: str) -> None:
