@@ -118,8 +118,8 @@ async def submit_responses(
 
     Elements with a *submission_key* that was sent before are not stored again, as in
     `submit_response`. Where there are such keys, the statement has a transaction or a savepoint
-    around it; two calls with the same keys in another order may deadlock, and PostgreSQL then ends
-    one of them, which may be made again.
+    around it. Calls at the same moment with the same keys in another order may deadlock: PostgreSQL
+    then ends one of them, which may be made again until it is through.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.

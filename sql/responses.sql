@@ -653,8 +653,10 @@ SELECT
 -- name: claim_assessment_responses(anonymous_token, user_id, skip_answered)!
 -- Moves the token's responses to the user, and with skip_answered leaves those to a question
 -- that the user has already answered. All attempts at a question move or stay together.
--- Changes the token's rows, found through idx_assessment_responses_anon; each is probed once
--- in idx_assessment_responses_question. Only after lock_claim, in the same transaction.
+-- Finds the token's rows through idx_assessment_responses_anon, probes each once in
+-- idx_assessment_responses_question and changes them by the primary key of assessment_responses:
+-- in the order in which erasures, the purge and scoring lock them, so that no two of these
+-- deadlock. Only after lock_claim, in the same transaction.
 WITH answered AS (
     SELECT question_id
     FROM assessment_responses
@@ -668,19 +670,33 @@ SET
     user_id = :user_id::bigint,
     anonymous_token = NULL
 WHERE
-    anonymous_token = :anonymous_token::uuid
-    AND NOT EXISTS (
-        SELECT 1
-        FROM answered
-        WHERE answered.question_id = assessment_responses.question_id
-    );
+    response_id = any((
+        SELECT array_agg(visitors.response_id)
+        FROM assessment_responses AS visitors
+        WHERE
+            visitors.anonymous_token = :anonymous_token::uuid
+            AND NOT EXISTS (
+                SELECT 1
+                FROM answered
+                WHERE answered.question_id = visitors.question_id
+            )
+    )::bigint[])
+    -- Once more, for a row that was changed meanwhile; IS TRUE leaves the order to the key's index.
+    AND (anonymous_token = :anonymous_token::uuid) IS TRUE;
 
 
 -- name: delete_responses(user_id, anonymous_token)!
 -- Erases every response of either owner; the foreign key erases their scores. A null owner matches
 -- nothing. idx_assessment_responses_user_id and idx_assessment_responses_anon find the rows, and
--- idx_assessment_scores_response_id their scores.
+-- idx_assessment_scores_response_id their scores. Erases by the primary key of
+-- assessment_responses: see the claim.
 DELETE FROM assessment_responses
 WHERE
-    user_id = :user_id::bigint
-    OR anonymous_token = :anonymous_token::uuid;
+    response_id = any((
+        SELECT array_agg(theirs.response_id)
+        FROM assessment_responses AS theirs
+        WHERE
+            theirs.user_id = :user_id::bigint
+            OR theirs.anonymous_token = :anonymous_token::uuid
+    )::bigint[])
+    AND (user_id = :user_id::bigint OR anonymous_token = :anonymous_token::uuid) IS TRUE;

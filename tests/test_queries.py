@@ -165,6 +165,7 @@ PLANS = {
     "claim_assessment_responses": {
         "idx_assessment_responses_anon",
         "idx_assessment_responses_question",
+        "assessment_responses_pkey",
     },
     "record_score": {"assessment_responses_pkey"},
     "get_scores": {"assessment_responses_pkey", "idx_assessment_scores_response_id"},
@@ -194,7 +195,11 @@ PLANS = {
         "idx_assessment_responses_anon",
         "assessment_responses_pkey",
     },
-    "delete_responses": {"idx_assessment_responses_user_id", "idx_assessment_responses_anon"},
+    "delete_responses": {
+        "idx_assessment_responses_user_id",
+        "idx_assessment_responses_anon",
+        "assessment_responses_pkey",
+    },
     "export_details": {"assessment_responses_pkey", "idx_assessment_scores_response_id"},
     "import_responses": {
         "idx_assessment_responses_submission_key",
