@@ -2,14 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 SERVER ?=
+SCALE ?= 1
 
-.PHONY: demo test lint types wheel-test bench clean
+.PHONY: demo test faults lint types wheel-test bench clean
 
 demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
 
 test: $(VENV)/dev.installed
 	$(VENV)/bin/python -m pytest $(if $(SERVER),--server=$(SERVER))
+
+faults: $(VENV)/dev.installed
+	$(VENV)/bin/python -m pytest tests/faults --scale=$(SCALE) $(if $(SERVER),--server=$(SERVER))
 
 lint: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .

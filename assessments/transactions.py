@@ -39,8 +39,8 @@ async def _savepoint(conn: Any) -> AsyncIterator[None]:
         yield
     except BaseException:
         # Where not even this goes through, the caller's transaction is lost in any case, and
-        # the error of the block says why.
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        # the error of the block says why. Exception: asyncpg's InternalClientError is no more.
+        with suppress(Exception):
             await conn.execute("ROLLBACK TO SAVEPOINT assessments; RELEASE SAVEPOINT assessments")
         raise
     await conn.execute("RELEASE SAVEPOINT assessments")

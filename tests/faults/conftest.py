@@ -1,0 +1,40 @@
+"""A server of this suite's own, since the tests kill it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assessments.cli import migrate, server
+from tests.faults.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """Return a server with a migrated database, and every commit on the disk when it is said."""
+    choice = pytestconfig.getoption("--server")
+    embedded = None if choice == "installed" else server.embedded_binaries()
+    binaries = embedded or server.installed_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL on this machine that a test may kill")
+    with server.running(binaries) as url:
+        cluster = Cluster(url)
+        asyncio.run(make_durable(cluster))
+        migrate.apply(url)
+        yield cluster
+
+
+async def make_durable(cluster: Cluster) -> None:
+    """Turn on what `server.running` turns off, and see that it is on."""
+    settings = ("fsync", "full_page_writes", "synchronous_commit")
+    for setting in settings:
+        await cluster.ask(f"ALTER SYSTEM SET {setting} = on")
+    await cluster.ask("SELECT pg_reload_conf()")
+    off = "SELECT name FROM pg_settings WHERE name = any($1) AND setting <> 'on'"
+    while await cluster.ask(off, settings):
+        await asyncio.sleep(0.01)

@@ -1,0 +1,102 @@
+"""What stands between client and server, and cuts their connections."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from asyncio import Future, StreamReader, StreamWriter
+    from collections.abc import AsyncIterator
+
+REQUEST, REPLY = "request", "reply"
+ROW = b"2\0\0\0\4D"  # how the reply to a query that returns a row begins: BindComplete, DataRow
+COMMITTED = b"Z\0\0\0\5I"  # how the reply ends after a commit: ReadyForQuery, idle
+
+
+class Cut(NamedTuple):
+    """An order to cut what begins with *begins* after a *share* of it."""
+
+    begins: bytes
+    share: float
+    done: Future[bytes]
+
+
+class Proxy:
+    """Passes on requests and replies, until told to cut one or to fall silent.
+
+    Attributes:
+        folder: Where its socket is: a client's ``host``.
+        passing: While it is cleared, nothing is passed on and no connection closed.
+    """
+
+    def __init__(self, folder: str, server: str) -> None:
+        self.folder = folder
+        self.passing = asyncio.Event()
+        self.passing.set()
+        self._server = server
+        self._orders: dict[str, Cut] = {}
+
+    async def cut(self, way: str, begins: bytes = b"", share: float | None = None) -> bytes:
+        """Cut the next request or reply that begins so, at random if no *share* is given.
+
+        Its connection is closed on both sides after that part. Return the whole of it once done.
+        """
+        done: Future[bytes] = asyncio.get_running_loop().create_future()
+        self._orders[way] = Cut(begins, random.random() if share is None else share, done)
+        return await done
+
+    async def serve(self, client: StreamReader, to_client: StreamWriter) -> None:
+        """Pass on what one client and the server say until either ends or the connection is cut."""
+        with closing(to_client), suppress(OSError):  # the server may be down
+            server, to_server = await asyncio.open_unix_connection(self._server)
+            with closing(to_server):
+                ways = [
+                    asyncio.create_task(self._pass_on(REQUEST, client, to_server)),
+                    asyncio.create_task(self._pass_on(REPLY, server, to_client)),
+                ]
+                try:
+                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for way in ways:
+                        way.cancel()
+                    await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _pass_on(self, way: str, reader: StreamReader, writer: StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self.passing.wait()
+                order = self._orders.get(way)
+                if order and data.startswith(order.begins):
+                    del self._orders[way]
+                    order.done.set_result(data)
+                    writer.write(data[: int(order.share * len(data))])
+                    return
+                writer.write(data)
+                await writer.drain()
+
+
+@asynccontextmanager
+async def proxied(server: str) -> AsyncIterator[Proxy]:
+    """Yield a proxy to the server behind the Unix socket *server*."""
+    with tempfile.TemporaryDirectory(prefix="assessments-") as folder:
+        proxy = Proxy(folder, server)
+        clients: set[asyncio.Task[None]] = set()
+
+        def accept(reader: StreamReader, writer: StreamWriter) -> None:
+            task = asyncio.create_task(proxy.serve(reader, writer))
+            clients.add(task)
+            task.add_done_callback(clients.discard)
+
+        listening = await asyncio.start_unix_server(accept, Path(folder, ".s.PGSQL.5432"))
+        try:
+            yield proxy
+        finally:
+            listening.close()
+            for task in clients:
+                task.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
