@@ -191,7 +191,7 @@ def optional_identifiers(parameter: str, value: object) -> list[str] | None:
     """Return *value*, a list or other collection of at most `MAX_BATCH` names, or ``None``."""
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Collection):
+    if issubclass(type(value), str) or not issubclass(type(value), Collection):
         raise InvalidInput(parameter, "must be a list of str")
     return [
         identifier(f"{parameter}[{index}]", each)
@@ -199,7 +199,7 @@ def optional_identifiers(parameter: str, value: object) -> list[str] | None:
     ]
 
 
-def _elements(parameter: str, value: Collection[Any]) -> list[Any]:
+def _elements(parameter: str, value: Any) -> list[Any]:
     """Return the elements of *value*, of which there may be `MAX_BATCH`, whatever it counts."""
     elements = list(itertools.islice(_plain(value, list, tuple) or value, MAX_BATCH + 1))
     if len(elements) > MAX_BATCH:
@@ -218,7 +218,7 @@ def batch(
         InvalidInput: An element, or a value in it, is not let in: *parameter* is then
             ``responses[3]`` or ``responses[3].question_id``, counted from 0.
     """
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    if not issubclass(type(value), Sequence) or issubclass(type(value), str | bytes):
         raise InvalidInput(parameter, "must be a list of dicts")
     columns: dict[str, list[Any]] = {}
     size = 0

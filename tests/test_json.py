@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import assessments
 from assessments import inputs
-from assessments.backoffice import record_score
+from assessments.backoffice import record_score, record_scores
 from tests import codecs
 from tests.support import submit
 
@@ -37,6 +37,7 @@ any_value = st.recursive(
     max_leaves=20,
 )
 any_object = st.dictionaries(any_text, any_value, max_size=5)
+with_fixtures = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
 @pytest.fixture(params=codecs.NAMES)
@@ -77,45 +78,96 @@ async def test_a_host_s_codec_is_left_as_it_was(coded: asyncpg.Connection[Any]) 
     assert await coded.fetchval("""SELECT '{"a": 1}'::jsonb""") == before
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(answer_text=any_text, answer_metadata=any_object)
-async def test_whatever_is_accepted_comes_back_equal(
-    database: str, answer_text: str, answer_metadata: dict[str, Any]
-) -> None:
-    """Any text comes back code point for code point, any JSON object equal and of its types."""
-    connection = await asyncpg.connect(database)
-    try:
-        stored = await submit(
-            connection,
-            anonymous_token=uuid4(),
-            answer_text=answer_text,
-            answer_metadata=answer_metadata,
-        )
-    finally:
+@pytest.fixture
+async def every(database: str) -> AsyncIterator[dict[str, asyncpg.Connection[Any]]]:
+    """Return a connection for every codec, by its name."""
+    connections = {}
+    for name in codecs.NAMES:
+        connections[name] = await asyncpg.connect(database)
+        await codecs.init(name)(connections[name])
+    yield connections
+    for connection in connections.values():
         await connection.close()
 
-    assert stored["answer_text"] == answer_text
-    assert stored["answer_metadata"] == answer_metadata
-    assert _types(stored["answer_metadata"]) == _types(answer_metadata)
+
+@settings(max_examples=60, **with_fixtures)  # type: ignore[arg-type]
+@given(answer_text=any_text, objects=st.lists(any_object, min_size=1, max_size=3))
+async def test_whatever_is_accepted_comes_back_equal_under_every_codec(
+    every: dict[str, asyncpg.Connection[Any]], answer_text: str, objects: list[dict[str, Any]]
+) -> None:
+    """Any text comes back code point for code point, any JSON object equal and of its types."""
+    for name, connection in every.items():
+        token = uuid4()
+        new: Any = [
+            {
+                "anonymous_token": token,
+                "question_id": "q1",
+                "module_slug": "m1",
+                "answer_text": answer_text,
+                "answer_metadata": each,
+            }
+            for each in objects
+        ]
+        alone = await assessments.submit_response(connection, **new[0])
+        together = await assessments.submit_responses(connection, new)
+        for each in new:
+            each["submission_key"] = uuid4()
+        once = await assessments.submit_responses(connection, new)
+        responses = [alone, *together, *once]
+        read = await assessments.get_responses(connection, anonymous_token=token)
+        key = alone["response_id"]
+        score = await record_score(connection, response_id=key, score_data=objects[0])
+        scores = await record_scores(
+            connection, [{"response_id": key, "score_data": each} for each in objects]
+        )
+        scored = await assessments.get_responses_with_latest_score(
+            connection, anonymous_token=token, limit=1, before=(alone["created_at"], key + 1)
+        )
+
+        given_back = [response["answer_metadata"] for response in responses]
+        assert given_back == [objects[0], *objects, *objects], name
+        assert _types(given_back) == _types([objects[0], *objects, *objects]), name
+        assert {response["answer_text"] for response in responses} == {answer_text}, name
+        assert read == responses[::-1], name
+        data = [each["score_data"] for each in (score, *scores)]
+        assert data == [objects[0], *objects], name
+        assert _types(data) == _types([objects[0], *objects]), name
+        assert [row["latest_score"] for row in scored] == scores[-1:], name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, **with_fixtures)  # type: ignore[arg-type]
+@given(text=st.text(st.characters(exclude_categories=[]) | st.sampled_from("\0\ud83d\ude00")))
+async def test_any_string_comes_back_equal_or_is_refused(
+    conn: asyncpg.Connection[Any], text: str
+) -> None:
+    """No string goes in as one text and comes out as another, wherever it is given."""
+    try:
+        stored = await submit(
+            conn,
+            anonymous_token=uuid4(),
+            question_id=text or "q1",
+            answer_text=text,
+            answer_metadata={text: [text]},
+        )
+    except assessments.InvalidInput:
+        assert "\0" in text or any("\ud800" <= each <= "\udfff" for each in text)
+    else:
+        assert stored["question_id"] == (text or "q1")
+        assert stored["answer_text"] == text
+        assert stored["answer_metadata"] == {text: [text]}
+
+
+@settings(max_examples=300, **with_fixtures)  # type: ignore[arg-type]
 @given(value=st.floats() | st.integers().map(float))
-async def test_a_float_comes_back_equal_or_is_refused(server: str, value: float) -> None:
+async def test_a_float_comes_back_equal_or_is_refused(
+    conn: asyncpg.Connection[Any], value: float
+) -> None:
     """No float of any size goes in as one number and comes out as another."""
     try:
         text = inputs.json_object("score_data", {"a": value}, 1000)
     except assessments.InvalidInput:
         return
-    connection = await asyncpg.connect(server)
-    try:
-        back = await connection.fetchval("SELECT $1::text::jsonb::text", text)
-    finally:
-        await connection.close()
+    back = await conn.fetchval("SELECT $1::text::jsonb::text", text)
 
     assert json.loads(back) == {"a": value}
 
