@@ -9,7 +9,8 @@
 
 Everything else that can go wrong is PostgreSQL's or asyncpg's to say, and comes through as
 asyncpg's own exception, so that the caller's retry logic sees it: see `asyncpg.exceptions`_.
-No message of ours holds an answer, metadata, score data or a token.
+No message of ours holds an answer, metadata, score data, a token or a submission key, and what
+PostgreSQL may quote of them is left out of its errors: see `translate`.
 
 .. _asyncpg.exceptions: https://magicstack.github.io/asyncpg/current/api/index.html#exceptions
 """
@@ -32,7 +33,10 @@ __all__ = [
 
 _FOREIGN_KEY_VIOLATION = "23503"
 _USER_FOREIGN_KEY = "assessment_responses_user_id_fkey"
-_CLASSES_THAT_QUOTE_VALUES = ("22", "23")
+# Classes of SQLSTATE that speak of the server, the connection or the transaction, not of values.
+_CLASSES_WITHOUT_VALUES = ("08", "0A", "25", "26", "28", "3D", "40", "53", "55", "57", "58")
+# A missing right and a missing unique index, of which the message names what is the database's.
+_ABOUT_NAMES = ("42501", "42P10")
 
 
 class AssessmentsError(Exception):
@@ -97,7 +101,8 @@ class SubmissionConflict(_OfElement):
     """The submission key stands for another submit; nothing was stored.
 
     Another owner's, or this owner's with another content: which of the two, and what is stored
-    under the key, is not told. The transaction stays usable.
+    under the key, is not told. Or it was erased at that very moment, and the next call stores it.
+    The transaction stays usable.
 
     Attributes:
         parameter: Which element of a call that takes many is the first with such a key, as
@@ -123,16 +128,26 @@ class UnsafeIsolation(AssessmentsError):
 def translate(error: PostgresError) -> Exception:
     """Return what to raise in place of PostgreSQL's *error*: ours where we have a name for it.
 
-    PostgreSQL quotes the offending row or value in DETAIL of data exceptions and integrity
-    violations (SQLSTATE classes 22 and 23), and may quote parameters in any CONTEXT: these are
-    blanked. So is what asyncpg says of a value that it cannot encode for the connection.
+    PostgreSQL quotes rows, values and parameters in DETAIL, HINT and CONTEXT, and in the message
+    itself the value that a cast in a trigger, an index or a constraint of the host's refuses. All
+    that is left out, except where the error points into the text of a query, which holds no value,
+    or is of a class that speaks of other things. So is what asyncpg says of a value that it cannot
+    encode.
+
+    The message of an error that a trigger of the host's raises is the host's own, and is kept.
     """
-    error.context = None
-    if error.sqlstate[:2] in _CLASSES_THAT_QUOTE_VALUES:
-        error.detail = None
-        if error.severity is None:  # not the server's: asyncpg's own
+    error.context = error.internal_query = None
+    sqlstate = error.sqlstate or ""
+    if error.severity is None:  # not the server's: asyncpg's own
+        if sqlstate.startswith("22"):
             error.args = ("a value cannot be encoded for this connection",)
             error.__cause__ = error.__context__ = None
+    elif error.position is None and sqlstate[:2] not in _CLASSES_WITHOUT_VALUES:
+        error.detail = error.hint = None
+        names_only = error.internal_position is not None or sqlstate in _ABOUT_NAMES
+        if sqlstate.startswith("22") or (sqlstate.startswith("42") and not names_only):
+            message = "PostgreSQL refused a value; its message is left out, as it may quote it"
+            error.args, error.message = (message,), message
     # A foreign key of the host's own is not ours to name. Citus reports no constraint names.
     if error.sqlstate == _FOREIGN_KEY_VIOLATION and error.constraint_name in (
         None,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from assessments.errors import translate
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -27,8 +29,13 @@ async def atomic(conn: Connection) -> AsyncIterator[Any]:
         async with _savepoint(conn):
             yield conn
     else:
-        async with conn.transaction(isolation="read_committed"):
-            yield conn
+        try:
+            async with conn.transaction(isolation="read_committed"):
+                yield conn
+        except asyncpg.PostgresError as error:  # a deferred constraint speaks at COMMIT
+            if (translated := translate(error)) is error:
+                raise
+            raise translated from error
 
 
 @asynccontextmanager
@@ -39,7 +46,7 @@ async def _savepoint(conn: Any) -> AsyncIterator[None]:
         yield
     except BaseException:
         # Where not even this goes through, the caller's transaction is lost in any case, and
-        # the error of the block says why. Exception: asyncpg's InternalClientError is no more.
+        # the error of the block says why. asyncpg's InternalClientError is a bare Exception.
         with suppress(Exception):
             await conn.execute("ROLLBACK TO SAVEPOINT assessments; RELEASE SAVEPOINT assessments")
         raise
