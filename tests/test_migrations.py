@@ -51,7 +51,8 @@ async def schema(conn: asyncpg.Connection[Any]) -> list[str]:
         SELECT format('column %s.%s %s %s %s %s: %s', relname, attname, attnotnull, attidentity,
             format_type(atttypid, atttypmod), pg_get_expr(adbin, adrelid),
             col_description(r.oid, attnum))
-        FROM relations AS r JOIN pg_attribute AS a ON a.attrelid = r.oid AND attnum > 0 AND NOT attisdropped
+        FROM relations AS r
+        JOIN pg_attribute AS a ON a.attrelid = r.oid AND attnum > 0 AND NOT attisdropped
         LEFT JOIN pg_attrdef AS d ON d.adrelid = r.oid AND d.adnum = attnum
         UNION ALL
         SELECT format('constraint %s.%s %s', relname, conname, pg_get_constraintdef(c.oid))
