@@ -654,9 +654,9 @@ SELECT
 -- Moves the token's responses to the user, and with skip_answered leaves those to a question
 -- that the user has already answered. All attempts at a question move or stay together.
 -- Finds the token's rows through idx_assessment_responses_anon, probes each once in
--- idx_assessment_responses_question and changes them by the primary key of assessment_responses:
--- in the order in which erasures, the purge and scoring lock them, so that no two of these
--- deadlock. Only after lock_claim, in the same transaction.
+-- idx_assessment_responses_question and changes them by the primary key of assessment_responses: as
+-- erasures, the purge and scoring lock them, so that these seldom deadlock. Only after lock_claim,
+-- in the same transaction.
 WITH answered AS (
     SELECT question_id
     FROM assessment_responses
