@@ -29,6 +29,7 @@ wheel-test: $(VENV)/dev.installed
 
 bench: $(VENV)/dev.installed
 	$(VENV)/bin/python benchmarks/facade_cost.py
+	$(VENV)/bin/python benchmarks/checks.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -217,8 +217,8 @@ async def purge_anonymous_responses(
 ) -> int:
     """Erase responses that nobody has claimed for so long, a bounded batch a call.
 
-    Their scores go too. Call it until it returns 0. A response that is being claimed
-    at the same moment stays with its user.
+    Their scores go too. Call it until it returns 0. It waits for a claim under way, and leaves
+    what that has taken.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool; its role needs SELECT and

@@ -47,7 +47,7 @@ class InvalidInput(AssessmentsError, ValueError):
     """An argument was refused before the database was asked; nothing was sent or stored.
 
     Attributes:
-        parameter: The name of the argument to mend.
+        parameter: The name of the argument to correct.
         problem: What is wrong with it, without its value.
     """
 
@@ -134,7 +134,8 @@ def translate(error: PostgresError) -> Exception:
     or is of a class that speaks of other things. So is what asyncpg says of a value that it cannot
     encode.
 
-    The message of an error that a trigger of the host's raises is the host's own, and is kept.
+    The message of an error that a trigger of the host's raises is the host's own, and is kept; so
+    is what PostgreSQL says of a name that such a trigger makes out of an answer.
     """
     error.context = error.internal_query = None
     sqlstate = error.sqlstate or ""
@@ -146,7 +147,7 @@ def translate(error: PostgresError) -> Exception:
         error.detail = error.hint = None
         names_only = error.internal_position is not None or sqlstate in _ABOUT_NAMES
         if sqlstate.startswith("22") or (sqlstate.startswith("42") and not names_only):
-            message = "PostgreSQL refused a value; its message is left out, as it may quote it"
+            message = "PostgreSQL refused a value or a name: its log has the message, left out here"
             error.args, error.message = (message,), message
     # A foreign key of the host's own is not ours to name. Citus reports no constraint names.
     if error.sqlstate == _FOREIGN_KEY_VIOLATION and error.constraint_name in (

@@ -53,7 +53,7 @@ async def submit_response(
     answer_metadata: dict[str, Any] | None = None,
     submission_key: UUID | str | None = None,
 ) -> AssessmentResponse:
-    """Store one attempt at a question. Always a new row: an answer given twice is two attempts.
+    """Store one attempt at a question. Each call is a row: an answer given twice is two attempts.
 
     With a *submission_key* the call may be made again when nobody knows what became of it: the same
     key, owner and content give back the row already stored. After a claim that owner is the user.

@@ -1,1 +1,1 @@
-"""Ratios against peers in the same run; run one with ``python benchmarks/NAME.py``."""
+"""Ratios against peers in the same run; run one with ``python -m benchmarks.NAME``."""

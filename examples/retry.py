@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 # Nothing was stored: whatever the call was, it may be made again.
 UNDONE = (
-    asyncpg.TransactionRollbackError,  # 40001, 40P01: serialization failure, deadlock
+    asyncpg.SerializationError,  # 40001
+    asyncpg.DeadlockDetectedError,  # 40P01
+    asyncpg.InvalidCachedStatementError,  # 0A000: a migration came in mid-transaction
     asyncpg.LockNotAvailableError,  # 55P03: lock_timeout
     asyncpg.TooManyConnectionsError,  # 53300
     asyncpg.CannotConnectNowError,  # 57P03: the server starts, stops or recovers
@@ -35,6 +37,7 @@ UNDONE = (
 # The statement may have been committed: asyncpg lost the connection before, while or after it was
 # sent, and a pool does not tell the call from its own clean-up after it.
 UNKNOWN = (
+    asyncpg.StatementCompletionUnknownError,  # 40003
     asyncpg.PostgresConnectionError,  # 08: "connection was closed in the middle of operation"
     asyncpg.InterfaceError,  # "connection is closed"
     asyncpg.InternalClientError,  # "cannot switch to state …": a class apart
@@ -53,7 +56,7 @@ async def retried(call: Callable[[], Awaitable[T]], *, seconds: float = 30) -> T
     2 s, so that many clients do not come back to a server at the same moment.
 
     Raises:
-        Exception: The call's last, or its first that no repetition mends, such as `InvalidInput`.
+        Exception: The call's last, or its first that no repetition helps, such as `InvalidInput`.
     """
     deadline = time.monotonic() + seconds
     pause = 0.05
@@ -61,8 +64,9 @@ async def retried(call: Callable[[], Awaitable[T]], *, seconds: float = 30) -> T
         try:
             return await call()
         except (*UNDONE, *UNKNOWN) as error:
-            mistake = isinstance(error, ValueError)  # asyncpg's word for a wrong argument or DSN
-            if mistake or time.monotonic() + pause > deadline:
+            # asyncpg's word for a wrong argument or DSN, and for a pool that was closed.
+            final = isinstance(error, ValueError) or "pool is clos" in str(error)
+            if final or time.monotonic() + pause > deadline:
                 raise
         await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - spreads load
         pause = min(2 * pause, 2)

@@ -146,7 +146,7 @@ FROM (
 -- Erases at most max_rows responses that nobody has claimed for so long; the foreign key erases
 -- their scores. It goes visitor by visitor, in the order of idx_assessment_responses_anon, which it
 -- reads from its beginning and does not sort: past what is too young, index-only, until max_rows
--- are found. A response that is being claimed at this moment stays.
+-- are found. It waits for a claim under way, and leaves what that has taken.
 DELETE FROM assessment_responses
 WHERE
     anonymous_token IS NOT NULL

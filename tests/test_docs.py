@@ -16,6 +16,7 @@ import asyncpg
 
 import assessments
 from assessments import backoffice, inputs
+from examples.retry import UNDONE, UNKNOWN
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -86,6 +87,14 @@ def test_every_function_has_its_task() -> None:
     for module in (assessments, asyncpg, backoffice):
         for name in re.findall(rf"\b{module.__name__.rpartition('.')[2]}\.(\w+)", TEXT):
             assert hasattr(module, name), name
+
+
+def test_every_error_that_the_recipe_repeats_is_in_the_table() -> None:
+    """The page and examples/retry.py agree on what means: make it again."""
+    errors = TEXT.partition("## Errors, and what to retry")[2].partition("\n\n```python\nfrom")[0]
+
+    for error in (*UNDONE, *UNKNOWN):
+        assert f"{error.__name__}`" in errors
 
 
 def test_the_limits_are_those_that_hold() -> None:

@@ -53,6 +53,16 @@ async def test_what_no_repetition_mends_is_not_repeated(
     assert type(raised) is error
 
 
+async def test_a_closed_pool_is_not_asked_again(pool: Any, token: UUID) -> None:
+    """A service that shuts down is not held up by calls that can no longer be made."""
+    await pool.close()
+
+    count, raised = await attempts(lambda: submit(pool, anonymous_token=token), 30)
+
+    assert count == 1
+    assert isinstance(raised, asyncpg.InterfaceError)
+
+
 async def test_a_mistake_in_the_url_is_not_repeated() -> None:
     """The InterfaceError for a wrong argument is told from that for a lost connection."""
     count, raised = await attempts(lambda: asyncpg.connect("ftp://nowhere"), 30)
