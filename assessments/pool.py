@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -98,10 +99,13 @@ class _SharedConnection(asyncpg.Connection):  # not generic at run time
 
     cut_short = True  # until a call has come to its end
 
-    async def _do_execute(self, *arguments: Any, **options: Any) -> Any:
+    async def _get_statement(self, *arguments: Any, **options: Any) -> Any:
         # asyncpg prepares a statement before it encodes and sends the arguments, and only the
         # sending ends the transaction that the preparing begins.
         self.cut_short = True
+        return await super()._get_statement(*arguments, **options)  # type: ignore[misc]
+
+    async def _do_execute(self, *arguments: Any, **options: Any) -> Any:
         result = await super()._do_execute(*arguments, **options)  # type: ignore[misc]
         self.cut_short = False
         return result
@@ -112,11 +116,15 @@ class _SharedConnection(asyncpg.Connection):  # not generic at run time
         begin, undo = "BEGIN", "ROLLBACK"
         if self.is_in_transaction():
             begin, undo = "SAVEPOINT types", "ROLLBACK TO SAVEPOINT types; RELEASE SAVEPOINT types"
-        await self.execute(begin)
         try:
-            return await super()._introspect_types(*arguments)  # type: ignore[misc]
-        finally:
-            await self.execute(undo)
+            await self.execute(begin)
+            types = await super()._introspect_types(*arguments)  # type: ignore[misc]
+        except BaseException:  # at BEGIN too, which the server may have done
+            with suppress(Exception):
+                await self.execute(undo)
+            raise
+        await self.execute(undo)
+        return types
 
 
 async def _settle(connection: Any) -> None:

@@ -25,29 +25,41 @@ async def atomic(conn: Connection) -> AsyncIterator[Any]:
     if isinstance(conn, asyncpg.Pool):
         async with conn.acquire() as connection, atomic(connection):
             yield connection
-    elif conn.is_in_transaction():
-        async with _savepoint(conn):
+        return
+    # Not Connection.transaction(): it refuses where the caller began by a plain BEGIN, and leaves a
+    # transaction open where it is cancelled at a BEGIN that the server has done.
+    if conn.is_in_transaction():
+        async with _undone_by(
+            conn, "ROLLBACK TO SAVEPOINT assessments; RELEASE SAVEPOINT assessments"
+        ):
+            await conn.execute("SAVEPOINT assessments")
             yield conn
+        await conn.execute("RELEASE SAVEPOINT assessments")
     else:
-        try:
-            async with conn.transaction(isolation="read_committed"):
-                yield conn
-        except asyncpg.PostgresError as error:  # a deferred constraint speaks at COMMIT
-            if (translated := translate(error)) is error:
-                raise
-            raise translated from error
+        async with _undone_by(conn, "ROLLBACK"):
+            await conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            yield conn
+            await _commit(conn)
 
 
 @asynccontextmanager
-async def _savepoint(conn: Any) -> AsyncIterator[None]:
-    # Not Connection.transaction(), which refuses where the caller began by a plain BEGIN.
-    await conn.execute("SAVEPOINT assessments")
+async def _undone_by(conn: Any, statement: str) -> AsyncIterator[None]:
+    """Send *statement* where the block fails or is cancelled."""
     try:
         yield
     except BaseException:
-        # Where not even this goes through, the caller's transaction is lost in any case, and
-        # the error of the block says why. asyncpg's InternalClientError is a bare Exception.
+        # Where not even this goes through, the connection or the caller's transaction is lost in
+        # any case, and the error of the block says why. asyncpg's InternalClientError is a bare
+        # Exception.
         with suppress(Exception):
-            await conn.execute("ROLLBACK TO SAVEPOINT assessments; RELEASE SAVEPOINT assessments")
+            await conn.execute(statement)
         raise
-    await conn.execute("RELEASE SAVEPOINT assessments")
+
+
+async def _commit(conn: Any) -> None:
+    try:
+        await conn.execute("COMMIT")
+    except asyncpg.PostgresError as error:  # a deferred constraint speaks now
+        if (translated := translate(error)) is error:
+            raise
+        raise translated from error

@@ -32,12 +32,14 @@ class Proxy:
     Attributes:
         folder: Where its socket is: a client's ``host``.
         passing: While it is cleared, nothing is passed on and no connection closed.
+        stop_at: A request that holds this clears it, once.
     """
 
     def __init__(self, folder: str, server: str) -> None:
         self.folder = folder
         self.passing = asyncio.Event()
         self.passing.set()
+        self.stop_at = b""
         self._server = server
         self._orders: dict[str, Cut] = {}
 
@@ -69,6 +71,9 @@ class Proxy:
     async def _pass_on(self, way: str, reader: StreamReader, writer: StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65536):
+                if self.stop_at and self.stop_at in data:
+                    self.stop_at = b""
+                    self.passing.clear()
                 await self.passing.wait()
                 order = self._orders.get(way)
                 if order and data.startswith(order.begins):

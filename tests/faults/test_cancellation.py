@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 import assessments
+from tests.faults.proxy import proxied
 from tests.faults.storms import CLIENTS, clients, leaked, together
 from tests.support import ids, new_user, submit
 
@@ -109,3 +110,49 @@ async def test_calls_cancelled_at_random_leave_nothing_behind(
     title = f"calls {'in a transaction' if in_a_transaction else 'on a pool'}"
     figures(title, cancelled=caller.cancelled, submitted=len(through), **counts)
     assert not any(counts.values()), counts
+
+
+CALLS: dict[str, Callable[[Any, Any], Coroutine[Any, Any, Any]]] = {
+    "claim": lambda conn, new: assessments.claim_assessment_responses(
+        conn, anonymous_token=new["anonymous_token"], user_id=1
+    ),
+    "batch with a key": lambda conn, new: assessments.submit_responses(
+        conn, [{**new, "submission_key": uuid4()}]
+    ),
+    "first batch": lambda conn, new: assessments.submit_responses(conn, [new]),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "pooler"),
+    [
+        ("claim", None),
+        ("claim", "transaction"),
+        ("batch with a key", None),
+        ("batch with a key", "transaction"),
+        ("first batch", "transaction"),  # asks for the types of arrays
+    ],
+)
+async def test_a_call_cancelled_at_its_begin_leaves_no_transaction_open(
+    cluster: Cluster, name: str, pooler: Any
+) -> None:
+    """What is submitted afterwards on the same connection is committed, and not part of it."""
+    new: Any = {"question_id": "q1", "module_slug": "m1", "answer_text": "Because."}
+    new["anonymous_token"] = uuid4()
+    async with (
+        proxied(cluster.socket()) as proxy,
+        clients(cluster.url, host=proxy.folder, pooler=pooler) as pool,
+        pool.acquire() as conn,
+    ):
+        proxy.stop_at = b"BEGIN"
+        calling = asyncio.create_task(CALLS[name](conn, new))
+        while proxy.passing.is_set() and not calling.done():
+            await asyncio.sleep(0.001)
+        calling.cancel()
+        proxy.passing.set()
+        await asyncio.wait([calling])
+        assert calling.cancelled()
+        await assessments.submit_response(conn, **new)
+
+        stored = "SELECT FROM assessment_responses WHERE anonymous_token = $1"
+        assert len(await cluster.ask(stored, new["anonymous_token"])) == 1
