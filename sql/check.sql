@@ -13,6 +13,7 @@ SELECT
     current_setting('server_encoding') AS encoding_name,
     current_setting('search_path') AS search_path,
     current_setting('synchronous_commit') AS synchronous_commit,
+    current_setting('transaction_read_only') = 'on' AS is_read_only,
     current_user::text AS role_name,
     pg_backend_pid() AS backend_pid,
     to_regclass('_yoyo_migration') IS NOT NULL AS has_migrations,
@@ -34,10 +35,26 @@ SELECT
     c.relname::text AS table_name,
     a.attname::text AS column_name,
     format_type(a.atttypid, a.atttypmod) AS type_name
-FROM pg_attribute AS a
-INNER JOIN pg_class AS c ON a.attrelid = c.oid
+FROM pg_catalog.pg_attribute AS a
+INNER JOIN pg_catalog.pg_class AS c ON a.attrelid = c.oid
 WHERE
     c.oid IN (to_regclass('assessment_responses'), to_regclass('assessment_scores'))
     AND a.attnum > 0
     AND NOT a.attisdropped
 ORDER BY table_name, column_number;
+
+
+-- name: get_constraints_and_indexes()
+-- The names of what holds on both tables: validated constraints, valid indexes.
+SELECT k.conname::text AS object_name
+FROM pg_catalog.pg_constraint AS k
+WHERE
+    k.conrelid IN (to_regclass('assessment_responses'), to_regclass('assessment_scores'))
+    AND k.convalidated
+UNION
+SELECT c.relname::text AS object_name
+FROM pg_catalog.pg_index AS i
+INNER JOIN pg_catalog.pg_class AS c ON i.indexrelid = c.oid
+WHERE
+    i.indrelid IN (to_regclass('assessment_responses'), to_regclass('assessment_scores'))
+    AND i.indisvalid;

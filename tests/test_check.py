@@ -12,6 +12,7 @@ import pytest
 
 from assessments.queries import queries
 from tests.commands import run
+from tests.support import submit
 from tests.test_migrations import yoyo
 
 if TYPE_CHECKING:
@@ -42,15 +43,21 @@ UNFIT = "this database is not fit for this version of assessments"
 
 
 async def test_a_migrated_database_is_fit(database: str, conn: asyncpg.Connection[Any]) -> None:
-    """Status 0 and nothing but ok, and nothing is changed or left prepared."""
-    before = await conn.fetchval("SELECT pg_current_wal_insert_lsn()")
+    """Status 0 and nothing but ok, and no row or relation is written."""
+    await submit(conn, anonymous_token=uuid4())
+    written = (
+        "SELECT 'response', response_id, xmin::text FROM assessment_responses"
+        " UNION ALL SELECT 'score', score_id, xmin::text FROM assessment_scores"
+        " UNION ALL SELECT 'relations', count(*), NULL FROM pg_class"
+    )
+    before = await conn.fetch(written)
 
     status, lines = await checked(with_settings(database, FIT))
 
     assert status == 0
     assert len(lines) == 3
     assert all(line.startswith("ok ") for line in lines), lines
-    assert await conn.fetchval("SELECT pg_current_wal_insert_lsn()") == before
+    assert await conn.fetch(written) == before
 
 
 async def test_a_database_without_the_tables_is_not(empty_database: str) -> None:
@@ -136,5 +143,165 @@ async def test_explain_prints_every_plan(database: str) -> None:
     told = done.stdout.decode()
     shown = set(re.findall(r"^-- (\w+)$", told, re.MULTILINE))
     everything = {name for name in queries.available_queries if not name.endswith("_cursor")}
-    assert shown == everything - {"get_server_facts", "get_applied_migrations", "get_column_types"}
+    assert shown == everything - {
+        "get_server_facts",
+        "get_applied_migrations",
+        "get_column_types",
+        "get_constraints_and_indexes",
+    }
     assert "Index Cond: (anonymous_token = $" in told
+
+
+async def test_a_read_only_session_is_not_fit(database: str) -> None:
+    """On a standby, or where the role's default is read-only, nothing could be stored."""
+    read_only = ("default_transaction_read_only", "on")
+
+    status, lines = await checked(with_settings(database, FIT, read_only))
+
+    assert status == 1
+    assert "FAILED   the session is read-only: a standby, or default_transaction_read_only" in lines
+
+
+async def test_a_role_without_any_right_on_the_tables_is_not_fit(
+    database: str, conn: asyncpg.Connection[Any], role: str
+) -> None:
+    """A role that may run no query on the tables is the wrong one, whatever the service does."""
+    if urlsplit(database).password:
+        pytest.skip("this server asks the role for a password")
+    await conn.execute(
+        f"REVOKE ALL ON assessment_responses FROM {role}; GRANT SELECT ON users TO {role}"
+    )
+
+    status, lines = await checked(with_settings(database, FIT, user=role))
+
+    assert status == 1
+    assert "FAILED   rights: this role may run no query" in lines
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        (
+            "ALTER TABLE assessment_responses DROP CONSTRAINT {}",
+            "assessment_responses_exactly_one_owner",
+        ),
+        (
+            "ALTER TABLE assessment_scores DROP CONSTRAINT {}",
+            "assessment_scores_response_id_fkey",
+        ),
+        (
+            (
+                "ALTER TABLE assessment_scores DROP CONSTRAINT {0}, ADD CONSTRAINT {0}"
+                " CHECK (jsonb_typeof(score_data) = 'object') NOT VALID"
+            ),
+            "assessment_scores_score_data_is_object",
+        ),
+    ],
+)
+async def test_a_constraint_that_does_not_hold_is_named(
+    database: str, conn: asyncpg.Connection[Any], statement: str, name: str
+) -> None:
+    """Dropped or not validated, a constraint is a promise about the rows that nobody keeps."""
+    await conn.execute(statement.format(name))
+
+    status, lines = await checked(with_settings(database, FIT))
+
+    assert status == 1
+    wrong = [line for line in lines if not line.startswith("ok ")]
+    assert wrong == [f"FAILED   constraint {name} is missing or not validated"]
+
+
+async def test_an_index_that_does_not_serve_is_a_warning(
+    database: str, conn: asyncpg.Connection[Any]
+) -> None:
+    """Missing or invalid, an index makes queries slow and not wrong."""
+    await conn.execute("DROP INDEX idx_assessment_responses_anon")
+    await conn.execute(
+        "UPDATE pg_index SET indisvalid = FALSE"
+        " WHERE indexrelid = 'idx_assessment_scores_response_id'::regclass"
+    )
+
+    status, lines = await checked(with_settings(database, FIT))
+
+    assert status == 0
+    assert [line for line in lines if not line.startswith("ok ")] == [
+        "warning  index idx_assessment_responses_anon is missing or invalid",
+        "warning  index idx_assessment_scores_response_id is missing or invalid",
+    ]
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+async def test_a_command_does_not_wait_for_long_behind_a_lock(
+    database: str, conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], command: str
+) -> None:
+    """It says so with status 1, and while it waits it holds no lock of the queries before."""
+
+    async def held() -> list[str]:
+        """Return what the backend that waits holds, once there is one."""
+        while True:
+            found = await other.fetchrow(
+                "SELECT array_agg(relation::regclass || ' ' || mode) FILTER (WHERE granted"
+                " AND relation IN ('assessment_responses'::regclass, '_yoyo_migration'::regclass))"
+                " AS locks FROM pg_locks WHERE pid IN (SELECT pid FROM pg_locks WHERE NOT granted"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+                " HAVING count(*) > 0"
+            )
+            if found is not None:
+                return found["locks"] or []
+            await asyncio.sleep(0.005)
+
+    await conn.execute("BEGIN; LOCK TABLE assessment_scores")
+    running = asyncio.create_task(
+        asyncio.to_thread(run, command, "--database", with_settings(database, FIT))
+    )
+    # Of the query that waits, and nothing of those before, which write.
+    assert set(await asyncio.wait_for(held(), 20)) <= {"assessment_responses AccessShareLock"}
+    done = await asyncio.wait_for(running, 20)
+
+    assert done.returncode == 1
+    assert done.stderr == b"PostgreSQL says: canceling statement due to lock timeout\n"
+    assert b"FAILED" not in done.stdout
+    await conn.execute("COMMIT")
+
+
+async def test_migrations_that_are_recorded_elsewhere_are_noted(
+    database: str, conn: asyncpg.Connection[Any]
+) -> None:
+    """A database is fit where yoyo's table is in a schema that the service does not see."""
+    await conn.execute("CREATE SCHEMA host; ALTER TABLE _yoyo_migration SET SCHEMA host")
+
+    status, lines = await checked(with_settings(database, FIT))
+
+    assert status == 0
+    assert "note     migrations: _yoyo_migration is not on the search_path" in lines
+
+
+async def test_tables_named_as_the_catalogues_mislead_nobody(
+    database: str, conn: asyncpg.Connection[Any]
+) -> None:
+    """The catalogues are read where they are, whatever comes before them on the search_path."""
+    for name in ("attribute", "class", "constraint", "index"):
+        await conn.execute(f"CREATE TABLE public.pg_{name} ()")
+
+    status, lines = await checked(
+        with_settings(database, ("search_path", "public,pg_catalog,pg_temp"))
+    )
+
+    assert status == 0
+    assert all(line.startswith("ok ") for line in lines), lines
+
+
+async def test_explain_goes_on_after_a_query_that_the_role_may_not_run(
+    database: str, role: str
+) -> None:
+    """What is not for the role is said under its name, and the plans after it are printed."""
+    if urlsplit(database).password:
+        pytest.skip("this server asks the role for a password")
+    url = with_settings(database, FIT, user=role)
+
+    done = await asyncio.to_thread(run, "explain", "--database", url)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = done.stdout.decode()
+    assert "-- claim_assessment_responses\nnot for this role\n" in told
+    assert re.search(r"^-- get_responses\n(?!not for)", told, re.MULTILINE)
