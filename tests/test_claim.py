@@ -23,6 +23,8 @@ from tests.support import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from assessments import AssessmentResponse
 
 RACING_PAIRS = 300
@@ -273,11 +275,12 @@ async def test_a_claim_that_is_rolled_back_leaves_the_field_to_the_next(
 
 
 async def test_racing_claims_of_two_tokens_never_take_a_question_twice(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any]
+    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], figures: Callable[..., None]
 ) -> None:
     """300 random pairs on two connections: each question comes from one token, none is lost."""
     chance = random.Random(20261122)
     bank = [f"q{number}" for number in range(6)]
+    anomalies = 0
     for _ in range(RACING_PAIRS):
         user_id, tokens = await new_user(conn), (uuid4(), uuid4())
         source = {}
@@ -293,19 +296,25 @@ async def test_racing_claims_of_two_tokens_never_take_a_question_twice(
 
         taken = await _of_user(conn, user_id)
         left = [await _of_token(conn, token) for token in tokens]
-        assert sum(claimed) == len(taken)
-        assert sum(claimed) + sum(map(len, left)) == len(source)
         pairs = {(row["question_id"], source[row["response_id"]]) for row in taken}
-        assert len(pairs) == len(set(questions(taken)))
-        for rows in left:
-            assert set(questions(rows)) <= set(questions(taken))
+        anomalies += not (
+            sum(claimed) == len(taken)
+            and sum(claimed) + sum(map(len, left)) == len(source)
+            and len(pairs) == len(set(questions(taken)))
+            and all(set(questions(rows)) <= set(questions(taken)) for rows in left)
+        )
+
+    title = "claims racing, two tokens of one user"
+    figures(title, pairs=RACING_PAIRS, anomalies=anomalies)
+    assert anomalies == 0
 
 
 async def test_two_users_racing_for_a_token_have_one_winner(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any]
+    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], figures: Callable[..., None]
 ) -> None:
     """100 random pairs on two connections: one user has all rows of the token, the other none."""
-    for _ in range(100):
+    pairs, anomalies = 100, 0
+    for _ in range(pairs):
         users, token = [await new_user(conn), await new_user(conn)], uuid4()
         await submit_all(conn, ("q1", "q2", "q3"), anonymous_token=token)
 
@@ -314,8 +323,11 @@ async def test_two_users_racing_for_a_token_have_one_winner(
             claim_assessment_responses(other, anonymous_token=token, user_id=users[1]),
         )
 
-        assert sorted(claimed) == [0, 3]
-        assert [len(await _of_user(conn, user)) for user in users] == list(claimed)
+        owned = [len(await _of_user(conn, user)) for user in users]
+        anomalies += sorted(claimed) != [0, 3] or owned != list(claimed)
+
+    figures("claims racing, two users for one token", pairs=pairs, anomalies=anomalies)
+    assert anomalies == 0
 
 
 async def test_a_pool_gives_one_connection_for_the_whole_claim(

@@ -99,7 +99,7 @@ def test_what_asyncpg_says_of_a_lost_connection_comes_through() -> None:
 
 
 async def test_other_errors_come_through_untouched(conn: asyncpg.Connection[Any]) -> None:
-    """A statement timeout, say, is asyncpg's own error with all that PostgreSQL said."""
+    """What is missing in the database comes through as asyncpg's error, in PostgreSQL's words."""
     await conn.execute("DROP TABLE assessment_responses CASCADE")
 
     with pytest.raises(asyncpg.UndefinedTableError, match="assessment_responses"):

@@ -136,7 +136,12 @@ async def test_whatever_is_accepted_comes_back_equal_under_every_codec(
 
 
 @settings(max_examples=200, **with_fixtures)  # type: ignore[arg-type]
-@given(text=st.text(st.characters(exclude_categories=[]) | st.sampled_from("\0\ud83d\ude00")))
+@given(
+    text=st.text(
+        st.characters(exclude_categories=[]) | st.sampled_from("\0\ud83d\ude00"),
+        max_size=inputs.MAX_ID_CHARACTERS,
+    )
+)
 async def test_any_string_comes_back_equal_or_is_refused(
     conn: asyncpg.Connection[Any], text: str
 ) -> None:

@@ -16,7 +16,8 @@ from tests.support import new_user, submit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-USER, TOKEN, KEY = 1, UUID(int=1), uuid4()
+USER, TOKEN = 1, UUID(int=1)
+KEY, STORED_KEY = uuid4(), uuid4()
 ANONYMOUS, OWN = 1, 2  # the responses
 
 ACTS: dict[str, Callable[[Any], Awaitable[Any]]] = {
@@ -25,7 +26,8 @@ ACTS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     ),
     "backlog": backoffice.get_unscored_responses,
     "submit": lambda c: submit(c, user_id=USER),
-    "submit again": lambda c: submit(c, user_id=USER, submission_key=KEY),
+    "submit with a key": lambda c: submit(c, user_id=USER, submission_key=KEY),
+    "sent again": lambda c: submit(c, anonymous_token=TOKEN, submission_key=STORED_KEY),
     "claim": lambda c: assessments.claim_assessment_responses(
         c, user_id=USER, anonymous_token=TOKEN
     ),
@@ -40,12 +42,13 @@ ACTS: dict[str, Callable[[Any], Awaitable[Any]]] = {
     "delete the user": lambda c: c.execute("DELETE FROM users"),
 }
 ERASURES = {"erase the visitor", "purge"}
-OF_THE_USER = {"submit", "submit again", "claim", "score the user's", "erase the user"}
+OF_THE_USER = {"submit", "submit with a key", "claim", "score the user's", "erase the user"}
 WAITS_FOR = {
     "read": set(),
     "backlog": set(),
     "submit": {"delete the user"},
-    "submit again": {"submit again", "delete the user"},
+    "submit with a key": {"submit with a key", "delete the user"},
+    "sent again": {"claim"} | ERASURES,
     "claim": {"claim", "delete the user"} | ERASURES,
     "score the visitor's": ERASURES,
     "score the user's": {"erase the user", "delete the user"},
@@ -63,7 +66,7 @@ async def test_a_call_waits_for_these_and_for_no_other(
 ) -> None:
     """Beside each open transaction a call goes on at once or waits, as the table says."""
     assert await new_user(conn) == USER
-    await submit(conn, "q1", anonymous_token=TOKEN)
+    await submit(conn, "q1", anonymous_token=TOKEN, submission_key=STORED_KEY)
     await submit(conn, "q2", user_id=USER)
     await conn.execute("UPDATE assessment_responses SET created_at = now() - interval '1 year'")
     await conn.execute("SET lock_timeout = '50ms'")

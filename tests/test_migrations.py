@@ -272,7 +272,7 @@ async def test_submits_go_on_while_the_key_s_index_is_built(
 
 
 async def test_the_named_indexes_and_checks_are_there(conn: asyncpg.Connection[Any]) -> None:
-    """The indexes and CHECKs of the specification stand under their names."""
+    """The indexes and CHECKs that queries, pages and hosts name stand under their names."""
     indexes = await conn.fetch("SELECT indexname FROM pg_indexes WHERE indexname ~ '^idx_'")
     checks = await conn.fetch(
         "SELECT conname FROM pg_constraint WHERE contype = 'c' AND conname ~ '^assessment'"

@@ -485,4 +485,4 @@ def test_what_is_read_is_what_the_model_holds(
         )
     finally:
         session.close()
-    figures("model", histories=session.done["runs"], steps=session.done["steps"], differences=0)
+    figures("model", histories=session.done["runs"], steps=session.done["steps"])

@@ -210,7 +210,7 @@ PLANS = {
 
 
 async def test_every_query_names_its_indexes(many: asyncpg.Connection[Any]) -> None:
-    """The generic plan of each query uses the indexes its comment names, and scans no table."""
+    """The generic plan of each query uses the indexes listed above, and scans no table."""
     of_the_check = set(re.findall(r"-- name: (\w+)", (folder("sql") / "check.sql").read_text()))
     assert set(PLANS) == set(NAMES) - of_the_check
     await many.execute("SET plan_cache_mode = force_generic_plan")

@@ -415,8 +415,8 @@ APPLIED = "SELECT migration_id FROM _yoyo_migration"
         (APPLIED, ["app", "worker"]),
     ],
 )
-async def test_what_one_role_alone_may_do(login: Login, sql: str, roles: list[str]) -> None:
-    """To delete, with the lock that comes with it, and to see what is applied is for one role."""
+async def test_what_few_roles_may_do(login: Login, sql: str, roles: list[str]) -> None:
+    """To delete, with the lock that comes with it, is for one; to see what is applied, for two."""
     everyone = ("app", "worker", "eraser", "analyst", "transfer", "host")
 
     assert [

@@ -284,11 +284,11 @@ async def test_a_lock_that_is_not_had_tells_nothing(
 ) -> None:
     """Timeouts of the server's come without parameters, even where it is set to report them."""
     await conn.execute("SET log_parameter_max_length_on_error = -1")
-    for setting, error in (
-        ("lock_timeout", asyncpg.LockNotAvailableError),
-        ("statement_timeout", asyncpg.QueryCanceledError),
+    for setting, value, error in (
+        ("lock_timeout", "20ms", asyncpg.LockNotAvailableError),
+        ("statement_timeout", "200ms", asyncpg.QueryCanceledError),  # RESET runs under it as well
     ):
-        await conn.execute(f"SET {setting} = '20ms'")
+        await conn.execute(f"SET {setting} = '{value}'")
         async with other.transaction():
             await other.execute("LOCK TABLE assessment_responses, assessment_scores")
             raised = await failures(calls, conn)

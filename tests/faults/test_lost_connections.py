@@ -1,4 +1,4 @@
-"""What a lost connection leaves open, and what it says: each case made to happen, none left out."""
+"""What a lost connection leaves open, and what it says: each case made to happen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def proxy(cluster: Cluster) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def pool(cluster: Cluster, proxy: Proxy) -> AsyncIterator[asyncpg.Pool[Any]]:
     """Return a pool of clients behind the proxy."""
-    async with clients(cluster.url, host=proxy.folder, command_timeout=0.5) as pool:
+    async with clients(cluster.url, host=proxy.folder) as pool:
         yield pool
 
 
@@ -118,17 +118,18 @@ async def test_a_lost_connection_ends_every_call_with_an_error_that_quotes_nothi
 
 @pytest.mark.parametrize("in_a_transaction", [False, True])
 async def test_a_connection_that_falls_silent_fails_by_command_timeout(
-    cluster: Cluster, proxy: Proxy, pool: Any, token: UUID, *, in_a_transaction: bool
+    cluster: Cluster, proxy: Proxy, token: UUID, *, in_a_transaction: bool
 ) -> None:
     """No call hangs where the network swallows everything, and afterwards the pool is whole."""
-    row = await submit(pool, anonymous_token=token)
-    arguments = token, await new_user(pool), row["response_id"]
+    async with clients(cluster.url) as patient:
+        row = await submit(patient, anonymous_token=token)
+        arguments = token, await new_user(patient), row["response_id"]
     ready: list[None] = []
 
     async def attempt(call: Callable[..., Awaitable[Any]]) -> None:
         async with pool.acquire() as connection:
             if in_a_transaction:
-                await connection.execute("BEGIN")
+                await connection.execute("BEGIN", timeout=30)
             ready.append(None)
             await proxy_is_silent()
             await call(connection, *arguments)
@@ -138,11 +139,13 @@ async def test_a_connection_that_falls_silent_fails_by_command_timeout(
             await asyncio.sleep(0.001)
         proxy.passing.clear()
 
-    ended = await asyncio.wait_for(asyncio.gather(*map(attempt, CALLS), return_exceptions=True), 60)
+    async with clients(cluster.url, host=proxy.folder, command_timeout=0.5) as pool:
+        attempts = asyncio.gather(*map(attempt, CALLS), return_exceptions=True)
+        ended = await asyncio.wait_for(attempts, 60)
 
-    assert all(isinstance(error, UNKNOWN) for error in ended), ended
-    proxy.passing.set()
-    assert await leaked(cluster, pool) == 0
+        assert all(isinstance(error, UNKNOWN) for error in ended), ended
+        proxy.passing.set()
+        assert await leaked(cluster, pool) == 0
 
 
 async def test_the_error_in_a_savepoint_outlives_the_loss_of_the_connection(

@@ -366,6 +366,7 @@ async def test_a_minute_of_everything_at_once(
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+        assert watching.cancelled(), watching.exception()
         ledger.anomalies |= await counted(conn, NEVER | LEFT_BEHIND)
         ledger.anomalies.update(await compared(conn, ledger))
 

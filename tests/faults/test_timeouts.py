@@ -69,7 +69,7 @@ async def test_behind_a_migration_every_call_fails_by_its_timeout_and_changes_no
     limited = await connections(**options)
     if in_a_transaction:
         for connection in limited:
-            await connection.execute("BEGIN")
+            await connection.execute("BEGIN", timeout=30)
     async with conn.transaction():
         await conn.execute(MIGRATION)
         ended = await asyncio.gather(
@@ -81,7 +81,7 @@ async def test_behind_a_migration_every_call_fails_by_its_timeout_and_changes_no
     assert issubclass(error, (*UNDONE, *UNKNOWN))
     if in_a_transaction:
         for connection in limited:
-            await connection.execute("ROLLBACK")
+            await connection.execute("ROLLBACK", timeout=30)
     assert await content(conn) == before
     for call, connection in zip(CALLS, limited, strict=True):
         await retried(partial(call, connection, token, user_id, response_id))
@@ -129,14 +129,14 @@ async def test_a_claim_behind_a_claim_fails_by_its_timeout_and_leaves_nothing(
     async with conn.transaction():
         await claim_assessment_responses(conn, anonymous_token=uuid4(), user_id=user_id)
         before = await claims_held(conn)
-        await limited.execute("BEGIN")
+        await limited.execute("BEGIN", timeout=30)
         with pytest.raises(error):
             await claim_assessment_responses(limited, anonymous_token=token, user_id=user_id)
         assert await claims_held(conn) == before
 
     claim = claim_assessment_responses
     assert await retried(lambda: claim(limited, anonymous_token=token, user_id=user_id)) == 2
-    await limited.execute("COMMIT")
+    await limited.execute("COMMIT", timeout=30)
     assert await claims_held(conn) == 0
 
 
