@@ -892,6 +892,14 @@ def is_excepted(one: Drawn, another: Drawn, end: str) -> bool:
     return False
 
 
+async def attempt(world: World, on: asyncpg.Connection[Any], call: Drawn) -> Any:
+    """Return what *call* comes to; a deadlock is PostgreSQL's to end."""
+    try:
+        return await outcome(world.make(on, call))
+    except asyncpg.DeadlockDetectedError as error:
+        return type(error)
+
+
 async def test_any_two_calls_at_once_end_as_one_after_the_other(
     conn: asyncpg.Connection[Any],
     other: asyncpg.Connection[Any],
@@ -904,12 +912,6 @@ async def test_any_two_calls_at_once_end_as_one_after_the_other(
     watcher = await asyncpg.connect(database)
     races: Counter[str] = Counter()
     anomalies = []
-
-    async def attempt(world: World, on: asyncpg.Connection[Any], call: Drawn) -> Any:
-        try:
-            return await outcome(world.make(on, call))
-        except asyncpg.DeadlockDetectedError as error:
-            return type(error)
 
     async def one_after_the_other(answers: list[Drawn], calls: dict[str, Drawn]) -> Any:
         world = World()
