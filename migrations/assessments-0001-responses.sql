@@ -9,10 +9,9 @@
 -- Duration: milliseconds; the table is new, so its indexes are built empty.
 -- Undo:     the rollback drops the table, with every answer in it.
 --
--- Columns stand in the order of their alignment (8-byte, 16-byte, variable), so that none of fixed
--- length is padded. The two owner indexes begin with the owner, end with the list order, and are
--- partial: a row is in one of them only; the user's also serves the foreign key's cascade. The
--- index on module_slug is for reports: no query of sql/ is in need of it.
+-- Columns stand in the order of their alignment (8-byte, 16-byte, variable), so that no row
+-- carries padding. The two owner indexes begin with the owner, end with the list order, and
+-- are partial: a row is in one of them only. They also serve the foreign key's cascade.
 -- depends:
 
 SET LOCAL lock_timeout = '2s';

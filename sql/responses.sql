@@ -195,7 +195,9 @@ ORDER BY response_id;
 -- As submit_responses, for attempts that may be sent again: leaves out those whose key is taken, by
 -- these very attempts or by others, and returns the rest in the order given. A null key is never
 -- taken. Only in a transaction in which get_submitted_responses then finds those left out, or else
--- all is undone. Waits for a transaction under way that has stored one of the keys.
+-- all is undone. Waits for a transaction under way that has stored one of the keys. As many rows
+-- written as returned; for each attempt one probe of the key of users and one of
+-- idx_assessment_responses_submission_key.
 WITH given AS (
     SELECT
         g.number,
@@ -654,9 +656,9 @@ SELECT
 -- Moves the token's responses to the user, and with skip_answered leaves those to a question
 -- that the user has already answered. All attempts at a question move or stay together.
 -- Finds the token's rows through idx_assessment_responses_anon, probes each once in
--- idx_assessment_responses_question and changes them by the primary key of assessment_responses: as
--- erasures, the purge and scoring lock them, so that these seldom deadlock. Only after lock_claim,
--- in the same transaction.
+-- idx_assessment_responses_question and changes them by the primary key of assessment_responses, as
+-- erasures, the purge and scoring do: where the table holds the rows in the order of their keys,
+-- these do not deadlock. Only after lock_claim, in the same transaction.
 WITH answered AS (
     SELECT question_id
     FROM assessment_responses
