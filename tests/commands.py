@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncpg
 
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+_OURS = ("DATABASE_URL", "PYTHONUNBUFFERED")  # which a user's environment need not have
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in _OURS}
 
 
 def command(*arguments: object) -> list[str]:

@@ -70,8 +70,7 @@ def run(url: str, work: Callable[[asyncpg.Pool[Any]], Awaitable[None]]) -> int:
         print(error, file=sys.stderr)
         return 1
     except _ReaderGoneError:
-        # So that the interpreter, which flushes at its end, has somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_standard_output()
         return _READER_GONE
     return 0
 
@@ -84,7 +83,14 @@ def write(stream: BinaryIO, lines: Iterable[bytes]) -> None:
     except BrokenPipeError:
         raise _ReaderGoneError from None
     except OSError as error:
+        if stream is sys.stdout.buffer:
+            _let_go_of_standard_output()
         raise CommandError(f"cannot write: {error.strerror}") from None
+
+
+def _let_go_of_standard_output() -> None:
+    """Give the interpreter, which flushes at its end, somewhere to flush to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
