@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -94,3 +95,8 @@ class Adapter(AsyncPGAdapter):
 # Neither of aiosql's two protocols: plain functions, as of its synchronous one, that return the
 # awaitables of its asynchronous one.
 queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")  # type: ignore[arg-type]
+
+
+def named(name: str) -> Any:
+    """Return the query *name*, such as ``get_responses`` or ``cli.export_details``."""
+    return attrgetter(name)(queries)

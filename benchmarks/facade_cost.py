@@ -27,8 +27,8 @@ import asyncpg
 
 import assessments
 from assessments import backoffice
-from assessments.cli import migrate, server
 from assessments.queries import folder, queries
+from assessments.testing import migrations, server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,7 +74,7 @@ async def main(turns: int) -> None:
     if binaries is None:
         sys.exit("there is no PostgreSQL to measure on")
     with server.running(binaries) as url:
-        migrate.apply(url)
+        migrations.apply(url)
         conn = await asyncpg.connect(url)
         print(f"PostgreSQL {conn.get_server_version().major}, {turns} turns, microseconds a call\n")
         print(f"{'':30}{'bare':>9}{'aiosql adds':>14}{'facade adds':>14}{'own work':>11}")

@@ -18,8 +18,8 @@ from typing import Any
 
 import asyncpg
 
-from assessments.cli import migrate, server
 from assessments.queries import queries
+from assessments.testing import migrations, server
 
 ROWS = 1_000_000
 HEAVY = 50_000
@@ -136,7 +136,7 @@ async def main(rows: int, *, full: bool) -> None:
     if binaries is None:
         sys.exit("there is no PostgreSQL to measure on")
     with server.running(binaries) as url:
-        migrate.apply(url)
+        migrations.apply(url)
         conn = await asyncpg.connect(url)
         started = perf_counter()
         for statement in LOAD.split(";\n")[:-1]:

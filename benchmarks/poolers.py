@@ -25,8 +25,8 @@ import asyncpg
 
 import assessments
 from assessments import backoffice
-from assessments.cli import migrate, server
-from tests import pgbouncer
+from assessments.testing import migrations, server
+from tests.helpers import pgbouncer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -182,7 +182,7 @@ async def main(calls: int) -> None:
     if binaries is None or (bouncer := pgbouncer.binary()) is None:
         sys.exit("this needs PostgreSQL and PgBouncer")
     with server.running(binaries) as url:
-        migrate.apply(url)
+        migrations.apply(url)
         async with asyncpg.create_pool(url) as direct:
             people = [await person(direct, number) for number in range(PEOPLE)]
             number = await direct.fetchval("SELECT current_setting('server_version')")

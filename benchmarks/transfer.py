@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from assessments.cli import migrate, server
+from assessments.testing import migrations, server
 
 RESPONSES = 100_000
 USERS = 1000
@@ -83,7 +83,7 @@ async def database(url: str, name: str) -> str:
     await conn.execute(f"CREATE DATABASE {name}")
     await conn.close()
     created = urlsplit(url)._replace(path=f"/{name}").geturl()
-    migrate.apply(created)
+    migrations.apply(created)
     conn = await asyncpg.connect(created)
     await conn.execute("INSERT INTO users SELECT FROM generate_series(1, $1::bigint)", USERS)
     await conn.close()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from assessments.cli import migrate
-from tests import servers
-from tests.support import new_user
+from assessments.testing import migrations
+from tests.helpers import servers
+from tests.helpers.rows import new_user
+from tests.helpers.servers import database_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -77,11 +77,6 @@ def server(pytestconfig: pytest.Config) -> Iterator[str]:
         yield url
 
 
-def database_url(server: str, name: str) -> str:
-    """Return the URL of the database *name* on *server*."""
-    return urlsplit(server)._replace(path=f"/{name}").geturl()
-
-
 async def _administer(server: str, statement: str) -> None:
     connection = await asyncpg.connect(server)
     try:
@@ -95,7 +90,7 @@ def template(server: str) -> Iterator[str]:
     """Return the name of a migrated database that nobody is connected to."""
     name = f"assessments_{uuid4().hex}"
     asyncio.run(_administer(server, f"CREATE DATABASE {name}"))
-    migrate.apply(database_url(server, name))
+    migrations.apply(database_url(server, name))
     yield name
     asyncio.run(_administer(server, f"DROP DATABASE {name} WITH (FORCE)"))
 

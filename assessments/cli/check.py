@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from assessments.cli import connection
-from assessments.queries import folder, queries
+from assessments.queries import folder, named, queries
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Iterator
 
 _OLDEST = 15
-_OF_THE_CHECK = (
-    "get_applied_migrations",
-    "get_column_types",
-    "get_constraints_and_indexes",
-    "get_server_facts",
-)
-_NAMES = sorted(
-    name
-    for name in queries.available_queries
-    if not name.endswith("_cursor") and name not in _OF_THE_CHECK
-)
+
+
+def _names() -> list[str]:
+    """Return the queries that a service or a command runs: all but those of the check itself."""
+    return sorted(
+        name
+        for name in queries.available_queries
+        if not name.endswith("_cursor")
+        and Path(named(name).__code__.co_filename).stem != Path(__file__).stem
+    )
+
+
 # The types that the records rest on, in both tables.
 _TYPES = {
     "response_id": "bigint",
@@ -101,7 +103,7 @@ async def _check(pool: asyncpg.Pool[Any]) -> None:
     failed = False
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute(_LOCK_TIMEOUT)
-        facts = await queries.get_server_facts(conn)
+        facts = await queries.cli.get_server_facts(conn)
         findings = [finding async for finding in _findings(conn, facts)]
     for level, text in findings:
         failed |= level == "FAILED"
@@ -119,14 +121,14 @@ async def _findings(conn: Any, facts: Any) -> AsyncIterator[tuple[str, str]]:
     )
     if facts["is_read_only"]:
         yield "FAILED", "the session is read-only: a standby, or default_transaction_read_only"
-    columns = await queries.get_column_types(conn)
+    columns = await queries.cli.get_column_types(conn)
     tables = {column["table_name"] for column in columns}
     yield await _migrations(conn, facts, tables)
     for column in columns:
         name, kind = column["column_name"], column["type_name"]
         if kind != _TYPES.get(name, kind):
             yield "FAILED", f"{column['table_name']}.{name} is {kind} and not {_TYPES[name]}"
-    there = {name for (name,) in await queries.get_constraints_and_indexes(conn)}
+    there = {name for (name,) in await queries.cli.get_constraints_and_indexes(conn)}
     for name in _missing(_CONSTRAINTS, there, tables):
         yield "FAILED", f"constraint {name} is missing or not validated"
     for name in _missing(_INDEXES, there, tables):
@@ -150,7 +152,9 @@ async def _migrations(conn: Any, facts: Any, tables: set[str]) -> tuple[str, str
     if not facts["may_read_migrations"]:
         return "note", f"migrations: {facts['role_name']} may not read which are applied"
     async with _undone(conn):
-        applied = {migration_id for (migration_id,) in await queries.get_applied_migrations(conn)}
+        applied = {
+            migration_id for (migration_id,) in await queries.cli.get_applied_migrations(conn)
+        }
     ours = sorted(
         path.stem for path in folder("migrations").glob("*.sql") if ".rollback" not in path.name
     )
@@ -162,7 +166,7 @@ async def _migrations(conn: Any, facts: Any, tables: set[str]) -> tuple[str, str
 async def _queries(conn: Any) -> AsyncIterator[tuple[str, str]]:
     failed: dict[str, list[str]] = {}
     refused = []
-    for name in _NAMES:
+    for name in _names():
         error = await _error(conn, name)
         if isinstance(error, asyncpg.InsufficientPrivilegeError):
             refused.append(name)
@@ -171,8 +175,8 @@ async def _queries(conn: Any) -> AsyncIterator[tuple[str, str]]:
     for message, names in failed.items():
         yield "FAILED", f"{message}: {', '.join(names)}"
     if not failed:
-        yield "ok", f"queries: all {len(_NAMES)} fit the schema"
-    on_ours = {name for name in _NAMES if "assessment_responses" in getattr(queries, name).sql}
+        yield "ok", f"queries: all {len(_names())} fit the schema"
+    on_ours = {name for name in _names() if "assessment_responses" in named(name).sql}
     if on_ours <= set(refused):
         yield "FAILED", "rights: this role may run no query"
     elif refused:
@@ -205,7 +209,7 @@ async def _plan(conn: Any, name: str) -> list[str]:
     """Return the lines of the plan for any arguments."""
     arguments = ", ".join(["NULL"] * len(queries.driver_adapter.var_sorted[name]))
     async with _undone(conn):
-        await conn.execute(f"PREPARE assessments_plan AS {getattr(queries, name).sql}")
+        await conn.execute(f"PREPARE assessments_plan AS {named(name).sql}")
         try:
             async with conn.transaction():
                 await conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
@@ -229,7 +233,7 @@ async def _undone(conn: Any) -> AsyncIterator[None]:
 async def _explain(pool: asyncpg.Pool[Any]) -> None:
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute(_LOCK_TIMEOUT)
-        for name in _NAMES:
+        for name in _names():
             try:
                 lines = await _plan(conn, name)
             except asyncpg.InsufficientPrivilegeError:

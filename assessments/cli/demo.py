@@ -22,8 +22,8 @@ from rich.table import Column, Table
 
 import assessments
 from assessments import backoffice
-from assessments.cli import migrate, server
 from assessments.queries import folder, queries
+from assessments.testing import migrations, server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def run() -> int:
         return 1
     try:
         with server.running(binaries) as url:
-            migrate.apply(url)
+            migrations.apply(url)
             asyncio.run(_story(url, console))
     except server.NoServerError as error:
         print(error, file=sys.stderr)

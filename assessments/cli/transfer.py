@@ -137,7 +137,7 @@ async def _export(pool: asyncpg.Pool[Any], filters: dict[str, Any], stream: Bina
     count = 0
     with progress.counting("exported") as show:
         async for batch in _batches(pool, filters):
-            rows = await queries.export_details(
+            rows = await queries.cli.export_details(
                 pool, response_ids=[response["response_id"] for response in batch]
             )
             details: dict[int, tuple[UUID | None, list[Any]]] = {}
@@ -299,7 +299,7 @@ class _Batch:
 
     async def _send(self, pool: asyncpg.Pool[Any]) -> Any:
         try:
-            done = await queries.import_responses(pool, **self._columns, **self._scores)
+            done = await queries.cli.import_responses(pool, **self._columns, **self._scores)
         except UnknownUser:
             raise CommandError(f"{self._place()}: a user has just been deleted") from None
         if number := done["conflict_number"]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assessments.cli import migrate, server
-from tests.faults.cluster import Cluster
+from assessments.testing import migrations, server
+from tests.helpers.cluster import Cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     with server.running(binaries) as url:
         cluster = Cluster(url)
         asyncio.run(make_durable(cluster))
-        migrate.apply(url)
+        migrations.apply(url)
         yield cluster
 
 

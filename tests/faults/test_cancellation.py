@@ -12,14 +12,14 @@ from uuid import uuid4
 import pytest
 
 import assessments
-from tests.faults.proxy import proxied
-from tests.faults.storms import CLIENTS, clients, leaked, together
-from tests.support import ids, new_user, submit
+from tests.helpers.proxy import proxied
+from tests.helpers.rows import ids, new_user, submit
+from tests.helpers.storms import CLIENTS, clients, leaked, together
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from tests.faults.cluster import Cluster
+    from tests.helpers.cluster import Cluster
 
 CANCELLED = 500  # in each of two ways to call
 

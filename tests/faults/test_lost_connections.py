@@ -13,16 +13,16 @@ import pytest
 import assessments
 from assessments.transactions import atomic
 from examples.retry import UNKNOWN, retried
-from tests.faults.calls import CALLS
-from tests.faults.proxy import COMMITTED, REPLY, REQUEST, ROW, Proxy, proxied
-from tests.faults.storms import clients, leaked
-from tests.support import SECRET, new_user, submit
-from tests.test_errors import told
+from tests.helpers.fault_calls import CALLS
+from tests.helpers.observe import everything_shown
+from tests.helpers.proxy import COMMITTED, REPLY, REQUEST, ROW, Proxy, proxied
+from tests.helpers.rows import SECRET, new_user, submit
+from tests.helpers.storms import clients, leaked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from tests.faults.cluster import Cluster
+    from tests.helpers.cluster import Cluster
 
 EXECUTION = b"B"  # how the request that runs a prepared statement begins: Bind
 CLEAN_UP = b"Q"  # and how the one with which a pool cleans up begins: Query
@@ -112,8 +112,8 @@ async def test_a_lost_connection_ends_every_call_with_an_error_that_quotes_nothi
 
     assert cut.done()
     assert not isinstance(raised.value, asyncio.TimeoutError)
-    assert SECRET not in told(raised.value)
-    assert str(token) not in told(raised.value)
+    assert SECRET not in everything_shown(raised.value)
+    assert str(token) not in everything_shown(raised.value)
 
 
 @pytest.mark.parametrize("in_a_transaction", [False, True])

@@ -11,7 +11,7 @@ import pytest
 
 import assessments
 from examples.retry import UNDONE, UNKNOWN, retried
-from tests.support import submit
+from tests.helpers.rows import submit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -15,7 +15,7 @@ import asyncpg
 
 import assessments
 from assessments import backoffice
-from tests.support import ids, new_user
+from tests.helpers.rows import ids, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,15 +15,15 @@ import assessments
 from assessments import backoffice
 from examples.retry import UNDONE, UNKNOWN, retried
 from examples.worker import By, store_once
-from tests.faults.cluster import PATIENCE
-from tests.faults.storms import CLIENTS, STORMS, Storm, leaked, together
-from tests.support import ids, new_user
+from tests.helpers.cluster import PATIENCE
+from tests.helpers.rows import ids, new_user
+from tests.helpers.storms import CLIENTS, STORMS, Storm, leaked, together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from assessments import AssessmentResponse
-    from tests.faults.cluster import Cluster
+    from tests.helpers.cluster import Cluster
 
 SUBMITS = 2_600  # in each of the storms
 VISITORS_CALLS = 1_000

@@ -12,9 +12,10 @@ import pytest
 
 from assessments import claim_assessment_responses
 from examples.retry import UNDONE, UNKNOWN, retried
-from tests.commands import content
-from tests.faults.calls import CALLS
-from tests.support import submit, submit_all, until_waiting_for_lock
+from tests.helpers.commands import content
+from tests.helpers.fault_calls import CALLS
+from tests.helpers.observe import until_waiting_for_lock
+from tests.helpers.rows import submit, submit_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,0 +1,1 @@
+"""The public functions, call by call."""

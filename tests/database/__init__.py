@@ -1,0 +1,1 @@
+"""Migrations, queries, rights, pools and poolers."""

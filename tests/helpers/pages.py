@@ -1,0 +1,25 @@
+"""The code blocks of this project's pages, which tests run as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import assessments
+
+ROOT = Path(assessments.__file__).parent.parent
+
+
+def read(page: str) -> str:
+    """Return the text of *page*, a path from the project's root."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str, heading: str | None = None) -> list[str]:
+    """Return the blocks of *language* on *page*, or under one of its headings of level 2."""
+    text = read(page)
+    if heading is not None:
+        text = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert found, f"{page} has no block of {language} under {heading}"
+    return found

@@ -1,0 +1,68 @@
+"""yoyo as a deployer runs it, and the schema that it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from assessments.queries import folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import asyncpg
+
+MIGRATIONS = folder("migrations")
+STANDALONE = MIGRATIONS / "standalone"
+IDS = sorted(path.stem for path in MIGRATIONS.glob("*.sql") if ".rollback" not in path.name)
+
+
+async def yoyo(command: str, url: str, *sources: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``yoyo`` as a deployer does; *sources* are the library's migrations if left out."""
+    options = ["--no-config-file", "--batch", "--database", url]
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "yoyo", *command.split(), *options, *(sources or [MIGRATIONS])],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def schema(conn: asyncpg.Connection[Any]) -> list[str]:
+    """Return a line for everything in the schema public that is not yoyo's own."""
+    rows = await conn.fetch(
+        r"""
+        WITH relations AS (
+            SELECT oid, relname, relkind FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relname !~ '^(_yoyo|yoyo_)'
+        )
+        SELECT format('%s %s: %s', relkind, relname, obj_description(oid, 'pg_class'))
+        FROM relations
+        UNION ALL
+        SELECT format('column %s.%s %s %s %s %s: %s', relname, attname, attnotnull, attidentity,
+            format_type(atttypid, atttypmod), pg_get_expr(adbin, adrelid),
+            col_description(r.oid, attnum))
+        FROM relations AS r
+        JOIN pg_attribute AS a ON a.attrelid = r.oid AND attnum > 0 AND NOT attisdropped
+        LEFT JOIN pg_attrdef AS d ON d.adrelid = r.oid AND d.adnum = attnum
+        UNION ALL
+        SELECT format('constraint %s.%s %s', relname, conname, pg_get_constraintdef(c.oid))
+        FROM relations AS r JOIN pg_constraint AS c ON c.conrelid = r.oid
+        UNION ALL
+        SELECT format('index %s', pg_get_indexdef(r.oid))
+        FROM relations AS r WHERE relkind = 'i'
+        UNION ALL
+        SELECT format('function %s', oid::regprocedure) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT format('trigger %s', tgname) FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL
+        SELECT format('type %s', typname) FROM pg_type
+        WHERE typnamespace = 'public'::regnamespace AND typtype IN ('e', 'd')
+        ORDER BY 1
+        """
+    )
+    return [line for (line,) in rows]
