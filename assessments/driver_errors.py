@@ -1,0 +1,64 @@
+"""PostgreSQL's errors as the caller sees them: redacted, or mapped to the library's own."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from asyncpg import PostgresError
+
+from assessments.errors import UnknownUser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FOREIGN_KEY_VIOLATION = "23503"
+_USER_FOREIGN_KEY = "assessment_responses_user_id_fkey"
+# SQLSTATE classes about the server, the connection or the transaction, never about values.
+_CLASSES_WITHOUT_VALUES = ("08", "0A", "25", "26", "28", "3D", "40", "53", "55", "57", "58")
+# A missing right and a missing unique index: the message names objects of the database only.
+_IDENTIFIER_SQLSTATES = ("42501", "42P10")
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Redact what PostgreSQL raises in the block; raise the library's error where one exists."""
+    try:
+        yield
+    except PostgresError as error:
+        redact(error)
+        if translated := translate(error):
+            raise translated from error
+        raise
+
+
+def redact(error: PostgresError) -> None:
+    """Remove from *error* what may quote a value of a row or a parameter.
+
+    PostgreSQL quotes rows, values and parameters in DETAIL, HINT and CONTEXT, and in the message
+    itself the value that a cast in a host's trigger, index or constraint refuses. All of that goes,
+    unless the error points into the text of a query, which holds no value, or its class is about
+    something else. So does the value that asyncpg quotes where it cannot encode it.
+
+    Kept: the message of an error that a host's trigger raises, which is the host's own, and what
+    PostgreSQL says of a name that such a trigger builds from an answer.
+    """
+    error.context = error.internal_query = None
+    sqlstate = error.sqlstate or ""
+    if error.severity is None:  # raised by asyncpg, not by the server
+        if sqlstate.startswith("22"):
+            error.args = ("a value cannot be encoded for this connection",)
+            error.__cause__ = error.__context__ = None
+    elif error.position is None and sqlstate[:2] not in _CLASSES_WITHOUT_VALUES:
+        error.detail = error.hint = None
+        names_only = error.internal_position is not None or sqlstate in _IDENTIFIER_SQLSTATES
+        if sqlstate.startswith("22") or (sqlstate.startswith("42") and not names_only):
+            message = "PostgreSQL refused a value or a name: its log has the message, redacted here"
+            error.args, error.message = (message,), message
+
+
+def translate(error: PostgresError) -> UnknownUser | None:
+    """Return the library's error for *error*, if there is one."""
+    # A foreign key that the host added keeps its own error. Citus reports no constraint names.
+    is_user_key = error.constraint_name in (None, _USER_FOREIGN_KEY)
+    return UnknownUser() if error.sqlstate == _FOREIGN_KEY_VIOLATION and is_user_key else None
