@@ -17,8 +17,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from assessments import backoffice, inputs, responses
-from assessments.records import NewResponse, NewScore
+from assessments.validation import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,19 +80,24 @@ def encoded(values: dict[str, Any]) -> list[object]:
 
 def cases() -> list[tuple[str, Callable[[], object], Callable[[], object], int]]:
     """Return titles, the checks, the same values without any, and how many elements these are."""
-    check, batch = responses.checked_columns, inputs.batch
+    check = arguments.check_new_response
 
     def submit(title: str, of: dict[str, Any]) -> Any:
-        return f"submit_response, {title}", lambda: check(**of), lambda: encoded(of), 1
+        return f"submit_response, {title}", lambda: check(of), lambda: encoded(of), 1
 
     def score(title: str, of: dict[str, Any]) -> Any:
         values = {"response_id": 1_000_000, "score_data": of, "model_id": "model-1"}
         return (
             f"record_score, {title}",
-            lambda: backoffice._columns(**values),  # noqa: SLF001 - there is no other way in
+            lambda: arguments.check_new_score(values),
             lambda: encoded(values),
             1,
         )
+
+    def page() -> Any:
+        owner = arguments.check_owner(PAGE["user_id"], PAGE["anonymous_token"])
+        rest = (PAGE[name] for name in ("module_slug", "question_id", "limit", "before"))
+        return arguments.check_page(owner, *rest)
 
     many, scores = [WITH_METADATA] * BATCH, [{"response_id": 1, "score_data": SCORE}] * BATCH
     return [
@@ -105,7 +109,7 @@ def cases() -> list[tuple[str, Callable[[], object], Callable[[], object], int]]
         submit("UUIDs as strings", WITH_STRINGS),
         (
             f"submit_responses of {BATCH}, each",
-            lambda: batch("responses", many, NewResponse, check),
+            lambda: arguments.check_new_responses(many),
             lambda: [encoded(each) for each in many],
             BATCH,
         ),
@@ -113,11 +117,11 @@ def cases() -> list[tuple[str, Callable[[], object], Callable[[], object], int]]
         score(f"{len(json.dumps(LARGE)):,} letters", LARGE),
         (
             f"record_scores of {BATCH}, each",
-            lambda: batch("scores", scores, NewScore, backoffice._columns),  # noqa: SLF001
+            lambda: arguments.check_new_scores(scores),
             lambda: [encoded(each) for each in scores],
             BATCH,
         ),
-        ("get_responses, a page", lambda: responses._page(**PAGE), lambda: encoded(PAGE), 1),  # noqa: SLF001
+        ("get_responses, a page", page, lambda: encoded(PAGE), 1),
     ]
 
 

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import assessments
-from assessments import inputs
+from assessments import validation
 from assessments.backoffice import record_score, record_scores
+from assessments.validation.json_object import encode_json_object
 from tests.helpers import codecs
 from tests.helpers.rows import submit
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 OBJECT = {
     "text": 'quote " backslash \\ newline \n tab \t \u2028 é 漢字 👩‍🔬 \\u0000 \x7f \x01',
     "": "an empty key",
-    "integers": [0, -1, 2**63, -(10**30), 10 ** (inputs.MAX_JSON_DIGITS - 1)],
+    "integers": [0, -1, 2**63, -(10**30), 10 ** (validation.MAX_JSON_DIGITS - 1)],
     "floats": [0.1, -0.0, 1e16, 1e22, 1e-300, 5e-324, 123456789.123456789],
     "others": [True, False, None, [], {}],
     "nested": {"list": [{"deeper": [[["still"]]]}]},
@@ -139,7 +140,7 @@ async def test_whatever_is_accepted_comes_back_equal_under_every_codec(
 @given(
     text=st.text(
         st.characters(exclude_categories=[]) | st.sampled_from("\0\ud83d\ude00"),
-        max_size=inputs.MAX_ID_CHARACTERS,
+        max_size=validation.MAX_ID_CHARACTERS,
     )
 )
 async def test_any_string_comes_back_equal_or_is_refused(
@@ -169,7 +170,7 @@ async def test_a_float_comes_back_equal_or_is_refused(
 ) -> None:
     """No float of any size goes in as one number and comes out as another."""
     try:
-        text = inputs.json_object("score_data", {"a": value}, 1000)
+        text = encode_json_object("score_data", {"a": value}, 1000)
     except assessments.InvalidInput:
         return
     back = await conn.fetchval("SELECT $1::text::jsonb::text", text)
