@@ -1,25 +1,33 @@
-"""The service's own work: scoring, walks over everybody's responses, the purge.
+"""The service's own work: scoring, iteration over all responses, the purge.
 
-What stands here acts for the service and not for a person, so no owner is checked. In a request
-handler it needs a reason.
+These functions act for the service and not for a person. Not for request handlers: no ownership
+check.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assessments import inputs, ownership, records
 from assessments.errors import UnknownResponse
-from assessments.queries import queries
-from assessments.records import NewScore
+from assessments.queries import queries, text_arrays
+from assessments.records import to_response, to_score
+from assessments.validation.arguments import check_new_score, check_new_scores, check_owner
+from assessments.validation.scalars import (
+    check_aware_datetime,
+    check_bigint,
+    check_bool,
+    check_identifier,
+    check_optional,
+    check_retention,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from uuid import UUID
 
     from assessments.queries import Connection
-    from assessments.records import AssessmentResponse, AssessmentScore
+    from assessments.records import AssessmentResponse, AssessmentScore, NewScore
 
 __all__ = [
     "get_unscored_responses",
@@ -38,7 +46,7 @@ async def record_score(
     model_id: str | None = None,
     prompt_version: str | None = None,
 ) -> AssessmentScore:
-    """Append a score to a response. Nothing is overwritten: the scores before it are its history.
+    """Append a score to a response. Earlier scores stay, as its history.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -55,20 +63,13 @@ async def record_score(
     Raises:
         InvalidInput: An argument breaks a rule above, or holds what PostgreSQL cannot store
             and give back equal.
-        UnknownResponse: The response is not there (any more).
+        UnknownResponse: The response does not exist (any more).
     """
-    row = await queries.record_score(
-        conn,
-        **_columns(
-            response_id=response_id,
-            score_data=score_data,
-            model_id=model_id,
-            prompt_version=prompt_version,
-        ),
-    )
+    columns = check_new_score(locals())  # the arguments are the columns
+    row = await queries.record_score(conn, **columns)
     if row is None:
         raise UnknownResponse
-    return records.score(row)
+    return to_score(row)
 
 
 async def record_scores(conn: Connection, scores: Sequence[NewScore]) -> list[AssessmentScore]:
@@ -77,44 +78,26 @@ async def record_scores(conn: Connection, scores: Sequence[NewScore]) -> list[As
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
         scores: At most 10,000 dicts with the arguments of `record_score`; the optional ones may be
-            left out. Together at most
-            64 Mi characters of text.
+            left out. Together at most 64 Mi characters of text.
 
     Returns:
         The rows as stored, in the order given.
 
     Raises:
-        InvalidInput: An element breaks a rule of `record_score`; *parameter* names it, as in
+        InvalidInput: A batch item breaks a rule of `record_score`; *parameter* names it, as in
             ``scores[3].score_data``, counted from 0. Nothing is stored.
-        UnknownResponse: A response is not there (any more); *parameter* names the first such
-            element. Nothing is stored.
+        UnknownResponse: A response does not exist (any more); *parameter* names the first such
+            item. Nothing is stored.
     """
-    columns = inputs.batch("scores", scores, NewScore, _columns)
+    columns = check_new_scores(scores)
     if not columns:
         return []
-    rows = await queries.record_scores(
-        conn, **{f"{name}s": column for name, column in columns.items()}
-    )
+    arrays = text_arrays(columns)
+    rows = await queries.record_scores(conn, **arrays)
     if not rows:
-        number = await queries.first_unknown_response(conn, response_ids=columns["response_id"])
+        number = await queries.first_unknown_response(conn, response_ids=arrays["response_ids"])
         raise UnknownResponse(f"scores[{number - 1}]" if number else None)
-    return [records.score(row) for row in rows]
-
-
-def _columns(
-    *,
-    response_id: object,
-    score_data: object,
-    model_id: object = None,
-    prompt_version: object = None,
-) -> dict[str, Any]:
-    """Return the columns of a score to store, checked and encoded."""
-    return {
-        "response_id": inputs.positive_bigint("response_id", response_id),
-        "score_data": inputs.json_object("score_data", score_data, inputs.MAX_SCORE_BYTES),
-        "model_id": inputs.optional_identifier("model_id", model_id),
-        "prompt_version": inputs.optional_identifier("prompt_version", prompt_version),
-    }
+    return [to_score(row) for row in rows]
 
 
 async def get_unscored_responses(
@@ -126,11 +109,11 @@ async def get_unscored_responses(
     after: int | None = None,
     up_to: int | None = None,
 ) -> list[AssessmentResponse]:
-    """List responses that wait for a score, oldest first: the backlog, or what to score again.
+    """List responses without a score, oldest first: the scoring backlog, or what to score again.
 
-    Finding what is unscored costs a look at every response between *after* and the last one
-    returned, so a worker that is up to date goes on from where it was instead of from the start. A
-    response whose transaction commits late can appear behind a cursor: start over now and then.
+    The query scans every response between *after* and the last one returned, so a worker should
+    continue from its cursor instead of from the start. A response whose transaction commits late
+    can appear behind a cursor: start over now and then.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -138,9 +121,10 @@ async def get_unscored_responses(
         prompt_version: Responses without a score by this prompt version; with *model_id*, without
             a score by both together. With neither, responses without any score.
         limit: At most so many rows, 1 or more.
-        after: Only responses with a greater *response_id*: that of the last row seen; 0 for all.
+        after: The cursor: only responses with a greater *response_id*, that of the last row seen;
+            0 for all.
         up_to: Only responses with no greater *response_id*. ``after=key - 1, up_to=key`` asks
-            whether this one response still waits, with a single look.
+            whether this one response is still unscored, with a single index lookup.
 
     Returns:
         The rows by ``response_id``, ascending.
@@ -150,13 +134,13 @@ async def get_unscored_responses(
     """
     rows = await queries.get_unscored_responses(
         conn,
-        model_id=inputs.optional_identifier("model_id", model_id),
-        prompt_version=inputs.optional_identifier("prompt_version", prompt_version),
-        after_response_id=inputs.optional_position("after", after),
-        up_to_response_id=inputs.optional_positive_bigint("up_to", up_to),
-        max_rows=inputs.positive_bigint("limit", limit),
+        model_id=check_optional(check_identifier, "model_id", model_id),
+        prompt_version=check_optional(check_identifier, "prompt_version", prompt_version),
+        after_response_id=None if after is None else check_bigint("after", after, least=0),
+        up_to_response_id=check_optional(check_bigint, "up_to", up_to),
+        max_rows=check_bigint("limit", limit),
     )
-    return [records.response(row) for row in rows]
+    return [to_response(row) for row in rows]
 
 
 async def iter_responses(
@@ -170,21 +154,21 @@ async def iter_responses(
     until: datetime | None = None,
     batch_size: int = 1000,
 ) -> AsyncIterator[AssessmentResponse]:
-    """Walk over responses, oldest first, in flat memory: for analysis and export.
+    """Iterate over responses, oldest first, in flat memory: for analysis and export.
 
-    Each batch is a query of its own that goes on after the last key: no cursor, no long
-    transaction, and from a pool no connection held between batches. A response whose transaction
-    commits behind the walk is not seen.
+    Keyset pagination: each batch is a query of its own that continues after the last key. So there
+    is no cursor, no long transaction and, on a pool, no connection held between batches. A response
+    whose transaction commits behind the iteration is not seen.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
         user_id: Only this user's responses.
-        anonymous_token: Only this visitor's; with *user_id*, those of either. With neither,
-            everybody's.
+        anonymous_token: Only this anonymous owner's; with *user_id*, those of either. With neither,
+            all responses.
         module_slug: Only responses of this module.
         question_id: Only responses to this question.
-        since: Only responses created at this moment (aware) or later.
-        until: Only responses created before this moment (aware).
+        since: Only responses created at this (aware) time or later.
+        until: Only responses created before this (aware) time.
         batch_size: How many rows a query fetches, 1 or more.
 
     Yields:
@@ -193,37 +177,45 @@ async def iter_responses(
     Raises:
         InvalidInput: An argument breaks a rule above; raised at the first step.
     """
-    arguments: dict[str, Any] = {
-        "module_slug": inputs.optional_identifier("module_slug", module_slug),
-        "question_id": inputs.optional_identifier("question_id", question_id),
-        "since": inputs.optional_moment("since", since),
-        "until": inputs.optional_moment("until", until),
-        "max_rows": inputs.positive_bigint("batch_size", batch_size),
+    async for batch in iter_batches(conn, locals(), batch_size):
+        for response in batch:
+            yield response
+
+
+async def iter_batches(
+    conn: Connection, filters: Mapping[str, Any], batch_size: int
+) -> AsyncIterator[list[AssessmentResponse]]:
+    """Yield the batches of `iter_responses`, with its arguments as *filters*."""
+    arguments = {
+        "module_slug": check_optional(check_identifier, "module_slug", filters["module_slug"]),
+        "question_id": check_optional(check_identifier, "question_id", filters["question_id"]),
+        "since": check_optional(check_aware_datetime, "since", filters["since"]),
+        "until": check_optional(check_aware_datetime, "until", filters["until"]),
+        "max_rows": check_bigint("batch_size", batch_size),
     }
     query = queries.iter_responses
-    if user_id is not None or anonymous_token is not None:
-        user, visitor = ownership.reader(user_id, anonymous_token)
-        arguments |= {"user_id": user, "anonymous_token": visitor}
+    owner = filters["user_id"], filters["anonymous_token"]
+    if owner != (None, None):
+        arguments |= check_owner(*owner)
         query = queries.iter_owner_responses
     after = None
     while rows := await query(conn, after_response_id=after, **arguments):
-        for row in rows:
-            yield records.response(row)
+        yield [to_response(row) for row in rows]
         after = rows[-1]["response_id"]
 
 
 async def purge_anonymous_responses(
     conn: Connection, *, older_than: timedelta, limit: int = 10_000, dry_run: bool = False
 ) -> int:
-    """Erase responses that nobody has claimed for so long, a bounded batch a call.
+    """Erase unclaimed responses older than *older_than*, a bounded batch a call.
 
-    Their scores go too. Call it until it returns 0. It waits for a claim under way, and leaves
-    what that has taken.
+    Their scores are erased too. Call it until it returns 0. It waits for a claim in progress, and
+    leaves what that has taken.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool; its role needs SELECT and
             DELETE on ``assessment_responses``.
-        older_than: The age from which an unclaimed response goes: above zero, at most 365,000 days.
+        older_than: The retention of unclaimed responses: above zero, at most 365,000 days.
         limit: At most so many responses, 1 or more.
         dry_run: Erase nothing, only count.
 
@@ -234,10 +226,10 @@ async def purge_anonymous_responses(
         InvalidInput: An argument breaks a rule above.
     """
     arguments = {
-        "older_than": inputs.age("older_than", older_than),
-        "max_rows": inputs.positive_bigint("limit", limit),
+        "older_than": check_retention("older_than", older_than),
+        "max_rows": check_bigint("limit", limit),
     }
-    if inputs.boolean("dry_run", dry_run):
+    if check_bool("dry_run", dry_run):
         counted: int = await queries.count_anonymous_responses(conn, **arguments)
         return counted
     erased: int = await queries.purge_anonymous_responses(conn, **arguments)

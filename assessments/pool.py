@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
@@ -17,8 +16,8 @@ _DEFAULTS: dict[str, Any] = {
     "timeout": 10,
     "command_timeout": 30,
 }
-# Dashboards of hosted poolers hand these out for other clients. asyncpg would send them to the
-# server as settings, and the connection would be refused.
+# Dashboards of hosted poolers add these to URLs for other clients. asyncpg would send them to the
+# server as settings, and the server would refuse the connection.
 _FOREIGN_DSN_PARAMETERS = frozenset(
     {
         "channel_binding",
@@ -43,15 +42,15 @@ def create_pool(
     The defaults: *min_size* 1, *timeout* (to connect) 10 seconds, *command_timeout* 30 seconds.
 
     Behind a pooler in transaction mode without prepared-statement support, a connection's next
-    statement may reach another server process, where a name that asyncpg has cached stands for
-    another statement. With ``pooler="transaction"`` none is cached; the reset at release, which
-    would reach any server process, is left out, and where a call was cut short one empty statement
-    ends the transaction that asyncpg may have left open.
+    statement may reach another server process, where the name of a statement that asyncpg has
+    cached belongs to a different statement. With ``pooler="transaction"`` no statement is cached.
+    The reset at release, which would reach any server process, is left out; after a call that was
+    cut short, one empty statement ends the transaction that asyncpg may have left open.
 
     Args:
         dsn: A ``postgresql://`` URL. Parameters that poolers' dashboards add for other clients,
-            such as ``?pgbouncer=true``, are taken out; ``pgbouncer=true`` is taken at its word
-            and implies ``pooler="transaction"``.
+            such as ``?pgbouncer=true``, are removed; ``pgbouncer=true`` implies
+            ``pooler="transaction"``.
         pooler: ``"transaction"`` behind PgBouncer, Supavisor and their like in transaction mode.
         **asyncpg_options: Anything that ``asyncpg.create_pool`` takes; it wins over the defaults.
 
@@ -70,8 +69,8 @@ def create_pool(
     if pooler == "transaction" or foreign.get("pgbouncer") == "true":
         options |= {
             "statement_cache_size": 0,
-            "connection_class": _SharedConnection,
-            "reset": _settle,
+            "connection_class": _PoolerConnection if _CAN_HOOK else asyncpg.Connection,
+            "reset": _reset_on_release,
         }
     return asyncpg.create_pool(dsn, **options | asyncpg_options)
 
@@ -94,43 +93,34 @@ def _split(dsn: str) -> SplitResult:
     raise InvalidInput("dsn", "is not a URL")
 
 
-class _SharedConnection(asyncpg.Connection):  # not generic at run time
-    """A connection that leaves the server process as it was for the pooler's next client."""
+_HOOKS = ("_get_statement", "_do_execute")
+# Without them the plain connection is used, and every release sends the statement.
+_CAN_HOOK = all(hasattr(asyncpg.Connection, name) for name in _HOOKS)
 
-    cut_short = True  # until a call has come to its end
+
+class _PoolerConnection(asyncpg.Connection):  # not generic at run time
+    """A connection that knows whether it may have left a transaction open at the pooler.
+
+    asyncpg prepares a statement before it encodes and sends the arguments; the preparing begins a
+    transaction at the server, and only the sending ends it.
+    """
+
+    _may_hold_open_transaction = True  # until a call is complete
 
     async def _get_statement(self, *arguments: Any, **options: Any) -> Any:
-        # asyncpg prepares a statement before it encodes and sends the arguments, and only the
-        # sending ends the transaction that the preparing begins.
-        self.cut_short = True
+        self._may_hold_open_transaction = True
         return await super()._get_statement(*arguments, **options)  # type: ignore[misc]
 
     async def _do_execute(self, *arguments: Any, **options: Any) -> Any:
         result = await super()._do_execute(*arguments, **options)  # type: ignore[misc]
-        self.cut_short = False
+        self._may_hold_open_transaction = False
         return result
 
-    async def _introspect_types(self, *arguments: Any) -> Any:
-        # Around its query for array types asyncpg switches jit off and on again for the session:
-        # three transactions, each of which could reach another server process.
-        begin, undo = "BEGIN", "ROLLBACK"
-        if self.is_in_transaction():
-            begin, undo = "SAVEPOINT types", "ROLLBACK TO SAVEPOINT types; RELEASE SAVEPOINT types"
-        try:
-            await self.execute(begin)
-            types = await super()._introspect_types(*arguments)  # type: ignore[misc]
-        except BaseException:  # at BEGIN too, which the server may have done
-            with suppress(Exception):
-                await self.execute(undo)
-            raise
-        await self.execute(undo)
-        return types
 
+async def _reset_on_release(connection: Any) -> None:
+    """Send nothing, unless the connection may have left a transaction open: then an empty SELECT.
 
-async def _settle(connection: Any) -> None:
-    """Send nothing at release, unless a call that was cut short may have left something open.
-
-    A connection class of the caller's cannot tell: there an empty statement is always sent.
+    A connection of another class cannot tell: there it is always sent.
     """
-    if getattr(connection, "cut_short", True):
+    if getattr(connection, "_may_hold_open_transaction", True):
         await connection.execute("SELECT")

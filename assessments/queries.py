@@ -11,12 +11,12 @@ from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 import aiosql
 from aiosql.adapters.asyncpg import AsyncPGAdapter
-from asyncpg import PostgresError
 
-from assessments.errors import translate
+from assessments.driver_errors import driver_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = asyncpg.Connection[Any] | PoolConnectionProxy[Any] | asyncpg.Pool[Any]
     """What the functions of this library run on."""
+
+
+_TEXT = (str, type(None))
 
 
 def folder(name: str) -> Path:
@@ -43,15 +46,15 @@ def folder(name: str) -> Path:
 class Adapter(AsyncPGAdapter):
     """aiosql's adapter for asyncpg, lean and strict.
 
-    aiosql's own finds out at each call whether it was given a pool (which asyncpg's pool does
-    not need), returns lists as generators that run nothing until they are iterated and hold a
-    pool's connection while they are, and returns counts as status strings.
+    aiosql's own tests at each call whether it was given a pool, which asyncpg's pool does not need;
+    returns lists as generators that run nothing before they are iterated and hold a pool's
+    connection until then; and returns counts as status strings.
     """
 
-    is_aio_driver = False  # aiosql then hands on our coroutines as they are
+    is_aio_driver = False  # so that aiosql returns our coroutines as they are
 
     def process_sql(self, query_name: str, operation: Any, sql: str) -> str:
-        """Number the parameters and tag the text, so that the server's views name the query."""
+        """Number the parameters and put the name in front, for the server's views and log."""
         if query_name in self.var_sorted:
             raise ValueError(f"sql/ holds two queries named {query_name}")
         self.var_sorted[query_name] = []
@@ -84,19 +87,30 @@ class Adapter(AsyncPGAdapter):
     async def _run(
         self, run: Callable[..., Awaitable[Any]], query_name: str, sql: str, parameters: Any
     ) -> Any:
-        try:
+        with driver_errors():
             return await run(sql, *[parameters[name] for name in self.var_sorted[query_name]])
-        except PostgresError as error:
-            if (translated := translate(error)) is error:
-                raise
-            raise translated from error
 
 
-# Neither of aiosql's two protocols: plain functions, as of its synchronous one, that return the
-# awaitables of its asynchronous one.
+# The adapter follows neither of aiosql's two protocols: its functions are plain, as in the
+# synchronous one, and return awaitables, as in the asynchronous one.
 queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")  # type: ignore[arg-type]
 
 
 def named(name: str) -> Any:
     """Return the query *name*, such as ``get_responses`` or ``cli.export_details``."""
     return attrgetter(name)(queries)
+
+
+def text_arrays(columns: dict[str, list[Any]]) -> dict[str, list[str | None]]:
+    """Return *columns* as the text arrays that a query for many takes, under their plural names.
+
+    asyncpg knows text[] beforehand; any other array type it looks up in the catalogue first.
+    """
+    return {
+        f"{name}s": [value if isinstance(value, _TEXT) else _to_text(value) for value in column]
+        for name, column in columns.items()
+    }
+
+
+def _to_text(value: object) -> str:
+    return value.hex if isinstance(value, UUID) else str(value)

@@ -1,4 +1,4 @@
-"""Typed rows: what goes out, as plain dicts with the columns' own names."""
+"""Typed rows: plain dicts with the columns' own names."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _RequiredOfResponse(TypedDict):
 
 
 class NewResponse(_RequiredOfResponse, total=False):
-    """A response to submit: the arguments of `submit_response`, exactly one owner among them."""
+    """A response to submit: the arguments of `submit_response`, with exactly one owner."""
 
     user_id: int | None
     anonymous_token: UUID | str | None
@@ -82,29 +82,28 @@ class NewScore(_RequiredOfScore, total=False):
     prompt_version: str | None
 
 
-# The queries hand JSONB out as text and it is decoded here, once: what a codec of the host's
-# would make of it does not matter. PostgreSQL puts no white space around that text, so the
-# decoder need not look for any.
+# The queries return JSONB as text, decoded here once, so that no JSON codec of the host's matters.
+# PostgreSQL puts no white space around that text, so raw_decode suffices.
 _decode = json.JSONDecoder().raw_decode
 
 
-def response(row: Record, *beside: str) -> AssessmentResponse:
-    """Return *row* of a responses query as a record, without the columns *beside* it."""
+def to_response(row: Record, *extra: str) -> AssessmentResponse:
+    """Return *row* of a responses query as a record, without its *extra* columns."""
     record = dict(row)
-    for name in beside:
+    for name in extra:
         del record[name]
     record["answer_metadata"] = _decode(record["answer_metadata"])[0]
     return cast("AssessmentResponse", record)
 
 
-def score(row: Record) -> AssessmentScore:
+def to_score(row: Record) -> AssessmentScore:
     """Return *row* of a scores query as a record."""
     record = dict(row)
     record["score_data"] = _decode(record["score_data"])[0]
     return cast("AssessmentScore", record)
 
 
-def scored_response(row: Record) -> ScoredResponse:
+def to_scored_response(row: Record) -> ScoredResponse:
     """Return *row* of a query of responses with their newest score as a record."""
     record = dict(row)
     record["answer_metadata"] = _decode(record["answer_metadata"])[0]

@@ -1,9 +1,9 @@
-"""A person's own responses: submit, read, claim, erase.
+"""An owner's own responses: submit, read, claim, erase.
 
 Every function takes the connection first and the rest by keyword, and calls one named query of
 ``sql/responses.sql``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
-``asyncpg.Pool``, from which one connection is taken for the call. Inside a transaction of the
-caller's, that transaction is neither committed nor rolled back, and none of its settings change.
+``asyncpg.Pool``, from which one connection is taken for the call. Inside the caller's transaction,
+that transaction is neither committed nor rolled back, and none of its settings change.
 """
 
 from __future__ import annotations
@@ -11,11 +11,24 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from assessments import inputs, ownership, records
 from assessments.errors import SubmissionConflict, UnknownUser, UnsafeIsolation
-from assessments.queries import queries
-from assessments.records import NewResponse
+from assessments.queries import queries, text_arrays
+from assessments.records import to_response, to_scored_response
 from assessments.transactions import atomic
+from assessments.validation.arguments import (
+    check_identifiers,
+    check_new_response,
+    check_new_responses,
+    check_owner,
+    check_page,
+)
+from assessments.validation.scalars import (
+    check_bigint,
+    check_bool,
+    check_identifier,
+    check_optional,
+    check_random_uuid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -23,7 +36,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from assessments.queries import Connection
-    from assessments.records import AssessmentResponse, ScoredResponse
+    from assessments.records import AssessmentResponse, NewResponse, ScoredResponse
 
 __all__ = [
     "claim_assessment_responses",
@@ -53,185 +66,135 @@ async def submit_response(
     answer_metadata: dict[str, Any] | None = None,
     submission_key: UUID | str | None = None,
 ) -> AssessmentResponse:
-    """Store one attempt at a question. Each call is a row: an answer given twice is two attempts.
+    """Store one response as a new row, always: an answer submitted twice is two responses.
 
-    With a *submission_key* the call may be made again when nobody knows what became of it: the same
-    key, owner and content give back the row already stored. After a claim that owner is the user.
+    With a *submission_key* the call is idempotent: safe to retry when its outcome is unknown. The
+    same key, owner and content return the row already stored; after a claim, that owner is the
+    user.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
         user_id: The owner, if signed in: a key of the host's ``users``, 1 to 2**63-1.
-        anonymous_token: The owner, if anonymous: a random UUID that the visitor's browser
-            keeps, or its string. Exactly one owner is given.
+        anonymous_token: The owner, if anonymous: a random UUID, or its string, that the browser
+            keeps. Exactly one owner is given.
         question_id: The question answered: 1 to 512 characters.
         module_slug: The module that it belongs to: 1 to 512 characters.
         learning_outcome_id: The learning outcome that it assesses: 1 to 512 characters.
-        content_id: The piece of content that it stood in.
+        content_id: The piece of content that shows the question.
         answer_text: The answer, at most 1 MiB of UTF-8. It may be blank, and is stored
             code point for code point.
         answer_metadata: A dict that becomes a JSON object of at most 64 KiB, nested at most 32
             levels; ``{}`` if left out.
-        submission_key: A random UUID, or its string, made by the client for this attempt before it
-            is sent for the first time.
+        submission_key: An idempotency key: a random UUID, or its string, that the client makes
+            before it sends this response for the first time.
 
     Returns:
-        The row as stored, now or when the key was sent before.
+        The row as stored, by this call or by an earlier one with the key.
 
     Raises:
         InvalidInput: An argument breaks a rule above, or holds what PostgreSQL cannot store
             and give back equal (NUL, a lone surrogate, NaN, a tuple in JSON and the like).
         UnknownUser: *user_id* is not in the host's ``users``.
-        SubmissionConflict: *submission_key* stands for another owner's or another content.
+        SubmissionConflict: *submission_key* is already used by another owner or with different
+            content.
     """
-    columns = checked_columns(
-        user_id=user_id,
-        anonymous_token=anonymous_token,
-        question_id=question_id,
-        module_slug=module_slug,
-        learning_outcome_id=learning_outcome_id,
-        content_id=content_id,
-        answer_text=answer_text,
-        answer_metadata=answer_metadata,
-        submission_key=submission_key,
-    )
-    if submission_key is not None:
-        return await _submit_once(conn, columns)
+    columns = check_new_response(locals())  # the arguments are the columns
     row = await queries.submit_response(conn, **columns)
-    if row is None:
-        raise UnknownUser
-    return records.response(row)
-
-
-async def _submit_once(conn: Connection, columns: dict[str, Any]) -> AssessmentResponse:
-    """Store a response unless it is stored already; return it either way."""
-    row = await queries.submit_response_once(conn, **columns)
     if row is not None:
-        return records.response(row)
-    (before,) = await _submitted(conn, {name: [value] for name, value in columns.items()})
-    return before
+        return to_response(row)
+    if submission_key is None:
+        raise UnknownUser
+    (existing,) = await _fetch_existing(conn, {name: [value] for name, value in columns.items()})
+    return existing
 
 
 async def submit_responses(
     conn: Connection, responses: Sequence[NewResponse]
 ) -> list[AssessmentResponse]:
-    """Store many attempts in one statement and one round trip, all or nothing.
+    """Store many responses in one statement and one round trip, all or nothing.
 
-    Elements with a *submission_key* that was sent before are not stored again, as in
-    `submit_response`. Where there are such keys, the statement has a transaction or a savepoint
-    around it. Calls at the same moment with the same keys in another order may deadlock: PostgreSQL
-    then ends one of them, which may be made again until it is through.
+    Items with a *submission_key* that was sent before are not stored again, as in
+    `submit_response`. Where there are such keys, the statement runs in a transaction, or in a
+    savepoint of the caller's. Concurrent calls with the same keys in a different order may
+    deadlock: PostgreSQL then ends one of them, which is safe to retry.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
-        responses: At most 10,000 dicts with the arguments of `submit_response`; the optional ones
-            may be left out, and each has its own owner. Together at most
-            64 Mi characters of text.
+        responses: At most 10,000 dicts with the arguments of `submit_response`, each with its own
+            owner; the optional ones may be left out. Together at most 64 Mi characters of text.
 
     Returns:
-        The rows as stored, now or before, in the order given.
+        The rows as stored, by this call or an earlier one, in the order given.
 
     Raises:
-        InvalidInput: An element breaks a rule of `submit_response`; *parameter* names it, as in
+        InvalidInput: A batch item breaks a rule of `submit_response`; *parameter* names it, as in
             ``responses[3].question_id``, counted from 0. Nothing is stored.
         UnknownUser: A *user_id* is not in the host's ``users``; *parameter* names the first such
-            element. Nothing is stored.
-        SubmissionConflict: A *submission_key* stands for another owner's or another content;
-            *parameter* names the first such element. Nothing is stored.
+            item. Nothing is stored.
+        SubmissionConflict: A *submission_key* is already used by another owner or with different
+            content; *parameter* names the first such item. Nothing is stored.
     """
-    columns = inputs.batch("responses", responses, NewResponse, checked_columns)
+    columns = check_new_responses(responses)
     if not columns:
         return []
     if any(columns["submission_key"]):
-        return await _submit_all_once(conn, columns)
-    rows = await queries.submit_responses(conn, **_arrays(columns))
+        return await _submit_keyed(conn, columns)
+    rows = await queries.submit_responses(conn, **text_arrays(columns))
     if not rows:
-        number = await queries.first_unknown_user(conn, user_ids=columns["user_id"])
-        raise UnknownUser(f"responses[{number - 1}]" if number else None)
-    return [records.response(row) for row in rows]
+        number = await _first_unknown_user(conn, columns)
+        raise UnknownUser(_item_path(number - 1) if number else None)
+    return [to_response(row, "submission_key") for row in rows]
 
 
-async def _submit_all_once(
+async def _submit_keyed(
     conn: Connection, columns: dict[str, list[Any]]
 ) -> list[AssessmentResponse]:
-    """Store what of *columns* is not stored already; return all of it in the order given."""
+    """Store those of *columns* that are not stored yet; return all of them in the order given."""
     async with atomic(conn) as connection:
-        stored = await queries.submit_responses_once(connection, **_arrays(columns))
+        stored = await queries.submit_responses(connection, **text_arrays(columns))
         new = {row["submission_key"] for row in stored}
         left_out = []
         for index, key in enumerate(columns["submission_key"]):
             if key not in new:
                 left_out.append(index)
             elif key is not None:
-                new.remove(key)  # given again further down, it is left out there
-        rows = [records.response(row, "submission_key") for row in stored]
+                new.remove(key)  # a later item with the same key was left out
+        rows = [to_response(row, "submission_key") for row in stored]
         if left_out:
             rest = {name: [column[n] for n in left_out] for name, column in columns.items()}
-            for index, before in zip(
-                left_out, await _submitted(connection, rest, left_out), strict=True
-            ):
-                rows.insert(index, before)
+            existing = await _fetch_existing(connection, rest, left_out)
+            for index, row in zip(left_out, existing, strict=True):
+                rows.insert(index, row)
     return rows
 
 
-async def _submitted(
+async def _fetch_existing(
     conn: Connection, columns: dict[str, list[Any]], indexes: list[int] | None = None
 ) -> list[AssessmentResponse]:
-    """Return what *columns*, whose keys are taken, were stored as before.
+    """Return the stored rows of *columns*, whose keys are taken.
 
     Raises:
-        UnknownUser, SubmissionConflict: One of them was not stored before, and why; *indexes* are
-            the places of the elements in the call.
+        UnknownUser, SubmissionConflict: One of them is not stored, and why; *indexes* are the
+            positions of the batch items.
     """
-    rows = await queries.get_submitted_responses(conn, **_arrays(columns))
+    rows = await queries.get_submitted_responses(conn, **text_arrays(columns))
     if len(rows) == len(columns["submission_key"]):
-        return [records.response(row, "number") for row in rows]
-    if number := await queries.first_unknown_user(conn, user_ids=columns["user_id"]):
-        raise UnknownUser(_place(indexes, number))
-    there = {row["number"] for row in rows}
-    number = next(number for number in count(1) if number not in there)
-    raise SubmissionConflict(_place(indexes, number))
+        return [to_response(row, "number") for row in rows]
+    if number := await _first_unknown_user(conn, columns):
+        raise UnknownUser(_item_path(indexes[number - 1]) if indexes else None)
+    found = {row["number"] for row in rows}
+    number = next(number for number in count(1) if number not in found)
+    raise SubmissionConflict(_item_path(indexes[number - 1]) if indexes else None)
 
 
-def _place(indexes: list[int] | None, number: int) -> str | None:
-    return f"responses[{indexes[number - 1]}]" if indexes else None
+async def _first_unknown_user(conn: Connection, columns: dict[str, list[Any]]) -> int | None:
+    users = text_arrays({"user_id": columns["user_id"]})
+    number: int | None = await queries.first_unknown_user(conn, **users)
+    return number
 
 
-def _arrays(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Return *columns* under the names that a query for many gives to its arrays."""
-    return {f"{name}s": column for name, column in columns.items()}
-
-
-def checked_columns(
-    *,
-    user_id: object = None,
-    anonymous_token: object = None,
-    question_id: object,
-    module_slug: object,
-    learning_outcome_id: object = None,
-    content_id: object = None,
-    answer_text: object,
-    answer_metadata: object = None,
-    submission_key: object = None,
-) -> dict[str, Any]:
-    """Return the columns of a response to store, checked and encoded."""
-    user, visitor = ownership.writer(user_id, anonymous_token)
-    return {
-        "user_id": user,
-        "anonymous_token": visitor,
-        "question_id": inputs.identifier("question_id", question_id),
-        "module_slug": inputs.identifier("module_slug", module_slug),
-        "learning_outcome_id": inputs.optional_identifier(
-            "learning_outcome_id", learning_outcome_id
-        ),
-        "content_id": inputs.optional_uuid("content_id", content_id),
-        "answer_text": inputs.answer("answer_text", answer_text),
-        "answer_metadata": "{}"
-        if answer_metadata is None
-        else inputs.json_object("answer_metadata", answer_metadata, inputs.MAX_METADATA_BYTES),
-        "submission_key": None
-        if submission_key is None
-        else inputs.random_uuid("submission_key", submission_key),
-    }
+def _item_path(index: int) -> str:
+    return f"responses[{index}]"
 
 
 async def get_responses(
@@ -266,15 +229,9 @@ async def get_responses(
     Raises:
         InvalidInput: No owner is given, or an argument breaks a rule above.
     """
-    page = _page(
-        user_id=user_id,
-        anonymous_token=anonymous_token,
-        module_slug=module_slug,
-        question_id=question_id,
-        limit=limit,
-        before=before,
-    )
-    return [records.response(row) for row in await queries.get_responses(conn, **page)]
+    owner = check_owner(user_id, anonymous_token)
+    page = check_page(owner, module_slug, question_id, limit, before)
+    return [to_response(row) for row in await queries.get_responses(conn, **page)]
 
 
 async def get_responses_with_latest_score(
@@ -307,39 +264,10 @@ async def get_responses_with_latest_score(
     Raises:
         InvalidInput: No owner is given, or an argument breaks a rule above.
     """
-    page = _page(
-        user_id=user_id,
-        anonymous_token=anonymous_token,
-        module_slug=module_slug,
-        question_id=question_id,
-        limit=limit,
-        before=before,
-    )
+    owner = check_owner(user_id, anonymous_token)
+    page = check_page(owner, module_slug, question_id, limit, before)
     rows = await queries.get_responses_with_latest_score(conn, **page)
-    return [records.scored_response(row) for row in rows]
-
-
-def _page(
-    *,
-    user_id: object,
-    anonymous_token: object,
-    module_slug: object,
-    question_id: object,
-    limit: object,
-    before: object,
-) -> dict[str, Any]:
-    """Return the parameters of a query that lists an owner's responses in pages."""
-    user, visitor = ownership.reader(user_id, anonymous_token)
-    before_created_at, before_response_id = inputs.cursor("before", before)
-    return {
-        "user_id": user,
-        "anonymous_token": visitor,
-        "module_slug": inputs.optional_identifier("module_slug", module_slug),
-        "question_id": inputs.optional_identifier("question_id", question_id),
-        "before_created_at": before_created_at,
-        "before_response_id": before_response_id,
-        "max_rows": inputs.optional_positive_bigint("limit", limit),
-    }
+    return [to_scored_response(row) for row in rows]
 
 
 async def get_responses_for_question(
@@ -364,14 +292,10 @@ async def get_responses_for_question(
     Raises:
         InvalidInput: No owner is given, or an argument breaks a rule above.
     """
-    user, visitor = ownership.reader(user_id, anonymous_token)
-    rows = await queries.get_responses_for_question(
-        conn,
-        user_id=user,
-        anonymous_token=visitor,
-        question_id=inputs.identifier("question_id", question_id),
-    )
-    return [records.response(row) for row in rows]
+    owner = check_owner(user_id, anonymous_token)
+    question_id = check_identifier("question_id", question_id)
+    rows = await queries.get_responses_for_question(conn, **owner, question_id=question_id)
+    return [to_response(row) for row in rows]
 
 
 async def get_latest_responses(
@@ -399,15 +323,13 @@ async def get_latest_responses(
     Raises:
         InvalidInput: No owner is given, or an argument breaks a rule above.
     """
-    user, visitor = ownership.reader(user_id, anonymous_token)
     rows = await queries.get_latest_responses(
         conn,
-        user_id=user,
-        anonymous_token=visitor,
-        module_slug=inputs.optional_identifier("module_slug", module_slug),
-        question_ids=inputs.optional_identifiers("question_ids", question_ids),
+        **check_owner(user_id, anonymous_token),
+        module_slug=check_optional(check_identifier, "module_slug", module_slug),
+        question_ids=check_optional(check_identifiers, "question_ids", question_ids),
     )
-    return [records.response(row) for row in rows]
+    return [to_response(row) for row in rows]
 
 
 async def claim_assessment_responses(
@@ -445,16 +367,19 @@ async def claim_assessment_responses(
         UnsafeIsolation: The caller's transaction is REPEATABLE READ or SERIALIZABLE; nothing was
             claimed.
     """
-    visitor, user = ownership.visitor(anonymous_token), ownership.user(user_id)
-    skip = inputs.boolean("skip_answered", skip_answered)
+    owners = {
+        "anonymous_token": check_random_uuid("anonymous_token", anonymous_token),
+        "user_id": check_bigint("user_id", user_id),
+    }
+    skip = check_bool("skip_answered", skip_answered)
     async with atomic(conn) as connection:
-        locked = await queries.lock_claim(connection, anonymous_token=visitor, user_id=user)
+        locked = await queries.lock_claim(connection, **owners)
         if locked["transaction_isolation"] not in _SAFE_ISOLATION:
             raise UnsafeIsolation
         if not locked["user_exists"]:
             raise UnknownUser
         claimed: int = await queries.claim_assessment_responses(
-            connection, anonymous_token=visitor, user_id=user, skip_answered=skip
+            connection, **owners, skip_answered=skip
         )
     return claimed
 
@@ -483,6 +408,6 @@ async def delete_responses(
     Raises:
         InvalidInput: No owner is given, or one breaks a rule above.
     """
-    user, visitor = ownership.reader(user_id, anonymous_token)
-    erased: int = await queries.delete_responses(conn, user_id=user, anonymous_token=visitor)
+    owner = check_owner(user_id, anonymous_token)
+    erased: int = await queries.delete_responses(conn, **owner)
     return erased

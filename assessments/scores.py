@@ -1,11 +1,13 @@
-"""The scores of one's own responses. What writes them is `assessments.backoffice`."""
+"""The scores of an owner's responses. `assessments.backoffice` records them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assessments import inputs, ownership, records
 from assessments.queries import queries
+from assessments.records import to_score
+from assessments.validation.arguments import check_owner
+from assessments.validation.scalars import check_bigint
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -34,17 +36,13 @@ async def get_scores(
 
     Returns:
         The rows by ``created_at``, then ``score_id``, both descending; the first is the current
-        score. Empty if the response has no score, is not there, or belongs to somebody else:
-        the three are not told apart.
+        score. Empty if the response has no score, does not exist, or belongs to another owner:
+        the caller cannot tell which.
 
     Raises:
         InvalidInput: No owner is given, or an argument breaks a rule above.
     """
-    user, visitor = ownership.reader(user_id, anonymous_token)
-    rows = await queries.get_scores(
-        conn,
-        response_id=inputs.positive_bigint("response_id", response_id),
-        user_id=user,
-        anonymous_token=visitor,
-    )
-    return [records.score(row) for row in rows]
+    owner = check_owner(user_id, anonymous_token)
+    response_id = check_bigint("response_id", response_id)
+    rows = await queries.get_scores(conn, **owner, response_id=response_id)
+    return [to_score(row) for row in rows]

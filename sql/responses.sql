@@ -5,75 +5,20 @@
 -- changed, nothing a list of rows. How to read, review and run it by hand: sql/README.md.
 
 
--- name: submit_response(user_id, anonymous_token, question_id, module_slug, learning_outcome_id, content_id, answer_text, answer_metadata)^
--- Stores one attempt as a new row and returns it. Returns no row when user_id is not in users:
--- the EXISTS spares the caller's transaction the foreign key's error, which would abort it.
--- One row written; one probe of the key of users.
-INSERT INTO assessment_responses (
-    user_id,
-    anonymous_token,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata
-)
-SELECT
-    :user_id::bigint,
-    :anonymous_token::uuid,
-    :question_id::text,
-    :module_slug::text,
-    :learning_outcome_id::text,
-    :content_id::uuid,
-    :answer_text::text,
-    :answer_metadata::text::jsonb
-WHERE
-    :user_id::bigint IS NULL
-    OR EXISTS (
-        SELECT 1
-        FROM users AS u
-        WHERE u.user_id = :user_id::bigint
-    )
-RETURNING
-    response_id,
-    anonymous_token,
-    user_id,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata::text AS answer_metadata,
-    created_at;
-
-
--- name: submit_response_once(submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id, content_id, answer_text, answer_metadata)^
--- As submit_response, for a submit that may be sent again: returns no row as well when the key is
--- taken, be it by this very response, which get_submitted_responses finds. Waits for a transaction
--- under way that has stored the key.
+-- name: submit_response(submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id, content_id, answer_text, answer_metadata)^
+-- Stores one response as a new row and returns it. Returns no row where user_id is not in users
+-- (the EXISTS spares the caller's transaction the foreign key's error, which would abort it) or
+-- where the submission key is taken, be it by this very response: get_submitted_responses then
+-- finds it. A null key is never taken. Waits for a transaction in progress that has stored the key.
 -- At most one row written; one probe of the key of users and one of
 -- idx_assessment_responses_submission_key.
 INSERT INTO assessment_responses (
-    submission_key,
-    user_id,
-    anonymous_token,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata
+    submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
+    content_id, answer_text, answer_metadata
 )
 SELECT
-    :submission_key::uuid,
-    :user_id::bigint,
-    :anonymous_token::uuid,
-    :question_id::text,
-    :module_slug::text,
-    :learning_outcome_id::text,
-    :content_id::uuid,
-    :answer_text::text,
+    :submission_key::uuid, :user_id::bigint, :anonymous_token::uuid, :question_id::text,
+    :module_slug::text, :learning_outcome_id::text, :content_id::uuid, :answer_text::text,
     :answer_metadata::text::jsonb
 WHERE
     :user_id::bigint IS NULL
@@ -84,178 +29,41 @@ WHERE
     )
 ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
 RETURNING
-    response_id,
-    anonymous_token,
-    user_id,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata::text AS answer_metadata,
-    created_at;
+    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at;
 
 
--- name: submit_responses(user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
--- Stores many attempts, each as a new row, and returns them in the order given: arrays of equal
--- length, an element for each attempt. All or nothing: where one user_id is not in users, nothing
--- is stored and no row comes back. As many rows written as returned.
-WITH given AS (
-    SELECT
-        g.number,
-        g.user_id,
-        g.anonymous_token,
-        g.question_id,
-        g.module_slug,
-        g.learning_outcome_id,
-        g.content_id,
-        g.answer_text,
-        g.answer_metadata
-    FROM unnest(
-        :user_ids::bigint[],
-        :anonymous_tokens::uuid[],
-        :question_ids::text[],
-        :module_slugs::text[],
-        :learning_outcome_ids::text[],
-        :content_ids::uuid[],
-        :answer_texts::text[],
-        :answer_metadatas::text[]
-    ) WITH ORDINALITY AS g (
-        user_id,
-        anonymous_token,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata,
-        number
-    )
-),
-
-stored AS (
-    INSERT INTO assessment_responses (
-        user_id,
-        anonymous_token,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata
-    )
-    SELECT
-        user_id,
-        anonymous_token,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata::jsonb
-    FROM given
-    WHERE
-        NOT EXISTS (
-            SELECT 1
-            FROM given AS g
-            LEFT JOIN users AS u ON g.user_id = u.user_id
-            WHERE g.user_id IS NOT NULL AND u.user_id IS NULL
-        )
-    ORDER BY number
-    RETURNING
-        response_id,
-        anonymous_token,
-        user_id,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata::text AS answer_metadata,
-        created_at
-)
-
-SELECT
-    response_id,
-    anonymous_token,
-    user_id,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata,
-    created_at
-FROM stored
--- Keys are given out in the order of insertion.
-ORDER BY response_id;
-
-
--- name: submit_responses_once(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
--- As submit_responses, for attempts that may be sent again: leaves out those whose key is taken, by
--- these very attempts or by others, and returns the rest in the order given. A null key is never
--- taken. Only in a transaction in which get_submitted_responses then finds those left out, or else
--- all is undone. Waits for a transaction under way that has stored one of the keys. As many rows
--- written as returned; for each attempt one probe of the key of users and one of
+-- name: submit_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
+-- As submit_response, for many: arrays of equal length, one element for each response, and the rows
+-- in the order given. Where one user_id is not in users, nothing is stored and no row comes back.
+-- Responses whose submission key is taken are left out: with keys, only in a transaction in which
+-- get_submitted_responses then finds those left out, or else all is rolled back.
+-- As many rows written as returned; for each response one probe of the key of users and one of
 -- idx_assessment_responses_submission_key.
 WITH given AS (
     SELECT
-        g.number,
-        g.submission_key,
-        g.user_id,
-        g.anonymous_token,
-        g.question_id,
-        g.module_slug,
-        g.learning_outcome_id,
-        g.content_id,
-        g.answer_text,
-        g.answer_metadata
+        g.number, g.submission_key, g.user_id, g.anonymous_token, g.question_id, g.module_slug,
+        g.learning_outcome_id, g.content_id, g.answer_text, g.answer_metadata
+    -- Text arrays: asyncpg would first look any other array type up in the catalogue.
     FROM unnest(
-        :submission_keys::uuid[],
-        :user_ids::bigint[],
-        :anonymous_tokens::uuid[],
-        :question_ids::text[],
-        :module_slugs::text[],
-        :learning_outcome_ids::text[],
-        :content_ids::uuid[],
-        :answer_texts::text[],
+        :submission_keys::text[]::uuid[], :user_ids::text[]::bigint[],
+        :anonymous_tokens::text[]::uuid[], :question_ids::text[], :module_slugs::text[],
+        :learning_outcome_ids::text[], :content_ids::text[]::uuid[], :answer_texts::text[],
         :answer_metadatas::text[]
     ) WITH ORDINALITY AS g (
-        submission_key,
-        user_id,
-        anonymous_token,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata,
-        number
+        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata, number
     )
 ),
 
 stored AS (
     INSERT INTO assessment_responses (
-        submission_key,
-        user_id,
-        anonymous_token,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata
+        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata
     )
     SELECT
-        submission_key,
-        user_id,
-        anonymous_token,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata::jsonb
+        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata::jsonb
     FROM given
     WHERE
         NOT EXISTS (
@@ -267,141 +75,80 @@ stored AS (
     ORDER BY number
     ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
     RETURNING
-        response_id,
-        anonymous_token,
-        user_id,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata::text AS answer_metadata,
-        created_at,
+        response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at,
         submission_key
 )
 
 SELECT
-    response_id,
-    anonymous_token,
-    user_id,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata,
-    created_at,
-    submission_key
+    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+    content_id, answer_text, answer_metadata, created_at, submission_key
 FROM stored
--- Keys are given out in the order of insertion.
+-- Identity values are assigned in the order of insertion.
 ORDER BY response_id;
 
 
 -- name: get_submitted_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
--- What these attempts were stored as, in the order given: arrays of equal length, an element for
--- each attempt. An attempt whose key is not there, belongs to another owner by now or stands for
--- another content has no row. One probe of idx_assessment_responses_submission_key for each.
+-- The stored rows of responses that were submitted before, in the order given: arrays of equal
+-- length, one element for each response. A response whose key is not stored, is now another owner's
+-- or was used with different content has no row.
+-- One probe of idx_assessment_responses_submission_key for each.
 WITH given AS (
     SELECT
-        g.number,
-        g.submission_key,
-        g.user_id,
-        g.anonymous_token,
-        g.question_id,
-        g.module_slug,
-        g.learning_outcome_id,
-        g.content_id,
-        g.answer_text,
-        g.answer_metadata
+        g.number, g.submission_key, g.user_id, g.anonymous_token, g.question_id, g.module_slug,
+        g.learning_outcome_id, g.content_id, g.answer_text, g.answer_metadata
     FROM unnest(
-        :submission_keys::uuid[],
-        :user_ids::bigint[],
-        :anonymous_tokens::uuid[],
-        :question_ids::text[],
-        :module_slugs::text[],
-        :learning_outcome_ids::text[],
-        :content_ids::uuid[],
-        :answer_texts::text[],
+        :submission_keys::text[]::uuid[], :user_ids::text[]::bigint[],
+        :anonymous_tokens::text[]::uuid[], :question_ids::text[], :module_slugs::text[],
+        :learning_outcome_ids::text[], :content_ids::text[]::uuid[], :answer_texts::text[],
         :answer_metadatas::text[]
     ) WITH ORDINALITY AS g (
-        submission_key,
-        user_id,
-        anonymous_token,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata,
-        number
+        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata, number
     )
 )
 
 SELECT
-    r.response_id,
-    r.anonymous_token,
-    r.user_id,
-    r.question_id,
-    r.module_slug,
-    r.learning_outcome_id,
-    r.content_id,
-    r.answer_text,
-    r.answer_metadata::text AS answer_metadata,
-    r.created_at,
-    g.number
+    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+    r.learning_outcome_id, r.content_id, r.answer_text,
+    r.answer_metadata::text AS answer_metadata, r.created_at, g.number
 FROM given AS g
 INNER JOIN assessment_responses AS r ON g.submission_key = r.submission_key
 WHERE
-    (r.user_id, r.anonymous_token) IS NOT DISTINCT FROM (g.user_id, g.anonymous_token)
-    AND (
-        r.question_id,
-        r.module_slug,
-        r.learning_outcome_id,
-        r.content_id,
-        r.answer_text,
-        r.answer_metadata
+    (
+        r.user_id, r.anonymous_token, r.question_id, r.module_slug, r.learning_outcome_id,
+        r.content_id, r.answer_text, r.answer_metadata
     ) IS NOT DISTINCT FROM (
-        g.question_id,
-        g.module_slug,
-        g.learning_outcome_id,
-        g.content_id,
-        g.answer_text,
+        g.user_id, g.anonymous_token, g.question_id, g.module_slug,
+        g.learning_outcome_id, g.content_id, g.answer_text,
         g.answer_metadata::jsonb
     )
 ORDER BY g.number;
 
 
 -- name: first_unknown_user(user_ids)$
--- Which of these is the first that is not in users, counted from 1: says why a submit stored
+-- The position, from 1, of the first of these that is not in users, or null: why a submit stored
 -- nothing. One probe of the key of users for each.
-SELECT min(g.number)
-FROM unnest(:user_ids::bigint[]) WITH ORDINALITY AS g (user_id, number)
+SELECT min(given.number)
+FROM unnest(:user_ids::text[]::bigint[]) WITH ORDINALITY AS given (user_id, number)
 WHERE
-    g.user_id IS NOT NULL
+    given.user_id IS NOT NULL
     AND NOT EXISTS (
         SELECT 1
         FROM users AS u
-        WHERE u.user_id = g.user_id
+        WHERE u.user_id = given.user_id
     );
 
 
 -- name: get_responses(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
 -- The responses of either owner, newest first. A null owner matches nothing; a null module,
--- question, cursor or max_rows asks for all. The cursor is the last row of the page before.
+-- question, cursor or max_rows does not restrict. The cursor is the last row of the page before.
 -- Two ordered scans, of idx_assessment_responses_user_id and idx_assessment_responses_anon,
 -- merged without a sort; each reads no more than max_rows rows that match.
 (
     SELECT
-        response_id,
-        anonymous_token,
-        user_id,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata::text AS answer_metadata,
-        created_at
+        response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         user_id = :user_id::bigint
@@ -417,16 +164,8 @@ WHERE
 UNION ALL
 (
     SELECT
-        response_id,
-        anonymous_token,
-        user_id,
-        question_id,
-        module_slug,
-        learning_outcome_id,
-        content_id,
-        answer_text,
-        answer_metadata::text AS answer_metadata,
-        created_at
+        response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         anonymous_token = :anonymous_token::uuid
@@ -449,16 +188,8 @@ LIMIT :max_rows::bigint;
 WITH page AS (
     (
         SELECT
-            response_id,
-            anonymous_token,
-            user_id,
-            question_id,
-            module_slug,
-            learning_outcome_id,
-            content_id,
-            answer_text,
-            answer_metadata::text AS answer_metadata,
-            created_at
+            response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+            content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
         FROM assessment_responses
         WHERE
             user_id = :user_id::bigint
@@ -474,16 +205,8 @@ WITH page AS (
     UNION ALL
     (
         SELECT
-            response_id,
-            anonymous_token,
-            user_id,
-            question_id,
-            module_slug,
-            learning_outcome_id,
-            content_id,
-            answer_text,
-            answer_metadata::text AS answer_metadata,
-            created_at
+            response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+            content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
         FROM assessment_responses
         WHERE
             anonymous_token = :anonymous_token::uuid
@@ -501,29 +224,14 @@ WITH page AS (
 )
 
 SELECT
-    p.response_id,
-    p.anonymous_token,
-    p.user_id,
-    p.question_id,
-    p.module_slug,
-    p.learning_outcome_id,
-    p.content_id,
-    p.answer_text,
-    p.answer_metadata,
-    p.created_at,
-    s.score_id,
-    s.score_data,
-    s.model_id,
-    s.prompt_version,
-    s.created_at AS scored_at
+    p.response_id, p.anonymous_token, p.user_id, p.question_id, p.module_slug,
+    p.learning_outcome_id, p.content_id, p.answer_text, p.answer_metadata, p.created_at,
+    s.score_id, s.score_data, s.model_id, s.prompt_version, s.created_at AS scored_at
 FROM page AS p
 LEFT JOIN LATERAL (
     SELECT
-        newest.score_id,
-        newest.score_data::text AS score_data,
-        newest.model_id,
-        newest.prompt_version,
-        newest.created_at
+        newest.score_id, newest.score_data::text AS score_data, newest.model_id,
+        newest.prompt_version, newest.created_at
     FROM assessment_scores AS newest
     WHERE newest.response_id = p.response_id
     ORDER BY newest.created_at DESC, newest.score_id DESC
@@ -533,36 +241,20 @@ ORDER BY p.created_at DESC, p.response_id DESC;
 
 
 -- name: get_responses_for_question(user_id, anonymous_token, question_id)
--- Every attempt of either owner at one question, newest first. A null owner matches nothing.
--- idx_assessment_responses_question finds the user's, idx_assessment_responses_anon the
--- visitor's; what is sorted is what is returned.
+-- Every response of either owner to one question, newest first. A null owner matches nothing.
+-- idx_assessment_responses_question finds the user's, idx_assessment_responses_anon the anonymous
+-- owner's; only the rows returned are sorted.
 SELECT
-    response_id,
-    anonymous_token,
-    user_id,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata::text AS answer_metadata,
-    created_at
+    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
 FROM assessment_responses
 WHERE
     user_id = :user_id::bigint
     AND question_id = :question_id::text
 UNION ALL
 SELECT
-    response_id,
-    anonymous_token,
-    user_id,
-    question_id,
-    module_slug,
-    learning_outcome_id,
-    content_id,
-    answer_text,
-    answer_metadata::text AS answer_metadata,
-    created_at
+    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
 FROM assessment_responses
 WHERE
     anonymous_token = :anonymous_token::uuid
@@ -574,34 +266,25 @@ ORDER BY created_at DESC, response_id DESC;
 -- The newest response of either owner to each question, newest first: to these questions, or to
 -- all that the owner has answered if question_ids is null; within the module, if one is given. A
 -- null owner matches nothing.
--- Reads the keys of the owner's attempts: through idx_assessment_responses_question where questions
--- are given, else through idx_assessment_responses_user_id; the visitor's through
+-- Reads the keys of the owner's responses: through idx_assessment_responses_question where
+-- questions are given, else through idx_assessment_responses_user_id; the anonymous owner's through
 -- idx_assessment_responses_anon. Sorts those keys, then fetches what it returns by primary key.
-WITH attempts AS (
-    SELECT
-        response_id,
-        question_id,
-        created_at
+WITH candidates AS (
+    SELECT response_id, question_id, created_at
     FROM assessment_responses
     WHERE
         user_id = :user_id::bigint
         AND question_id = any(:question_ids::text[])
         AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
     UNION ALL
-    SELECT
-        response_id,
-        question_id,
-        created_at
+    SELECT response_id, question_id, created_at
     FROM assessment_responses
     WHERE
         user_id = :user_id::bigint
         AND :question_ids::text[] IS NULL
         AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
     UNION ALL
-    SELECT
-        response_id,
-        question_id,
-        created_at
+    SELECT response_id, question_id, created_at
     FROM assessment_responses
     WHERE
         anonymous_token = :anonymous_token::uuid
@@ -611,31 +294,25 @@ WITH attempts AS (
 
 latest AS (
     SELECT DISTINCT ON (question_id) response_id
-    FROM attempts
+    FROM candidates
     ORDER BY question_id ASC, created_at DESC, response_id DESC
 )
 
 SELECT
-    r.response_id,
-    r.anonymous_token,
-    r.user_id,
-    r.question_id,
-    r.module_slug,
-    r.learning_outcome_id,
-    r.content_id,
-    r.answer_text,
-    r.answer_metadata::text AS answer_metadata,
-    r.created_at
+    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+    r.learning_outcome_id, r.content_id, r.answer_text,
+    r.answer_metadata::text AS answer_metadata, r.created_at
 FROM latest AS l
 INNER JOIN assessment_responses AS r ON l.response_id = r.response_id
 ORDER BY r.created_at DESC, r.response_id DESC;
 
 
 -- name: lock_claim(anonymous_token, user_id)^
--- Before a claim, in its transaction and as a statement of its own, so that the claim after it
--- sees what earlier claims committed. One claim at a time for a token and for a user; both locks
--- end with the transaction, the token's is always taken first, and no row is locked.
--- Returns whether the user is there and the isolation level: at REPEATABLE READ and SERIALIZABLE
+-- Before a claim, in its transaction and as a statement of its own: inside the UPDATE the snapshot
+-- would be older than the lock, and the claim would not see what earlier claims committed. One
+-- claim at a time for a token and for a user; both locks last until the transaction ends, the
+-- token's is always taken first, and no row is locked.
+-- Returns whether the user exists and the isolation level: at REPEATABLE READ and SERIALIZABLE
 -- the claim would not see what was committed while it waited, so the caller must refuse.
 SELECT
     pg_advisory_xact_lock(
@@ -654,9 +331,9 @@ SELECT
 
 -- name: claim_assessment_responses(anonymous_token, user_id, skip_answered)!
 -- Moves the token's responses to the user, and with skip_answered leaves those to a question
--- that the user has already answered. All attempts at a question move or stay together.
+-- that the user has already answered. All responses to a question move or stay together.
 -- Finds the token's rows through idx_assessment_responses_anon, probes each once in
--- idx_assessment_responses_question and changes them by the primary key of assessment_responses, as
+-- idx_assessment_responses_question and updates them by the primary key of assessment_responses, as
 -- erasures, the purge and scoring do: where the table holds the rows in the order of their keys,
 -- these do not deadlock. Only after lock_claim, in the same transaction.
 WITH answered AS (
@@ -673,32 +350,33 @@ SET
     anonymous_token = NULL
 WHERE
     response_id = any((
-        SELECT array_agg(visitors.response_id)
-        FROM assessment_responses AS visitors
+        SELECT array_agg(unclaimed.response_id)
+        FROM assessment_responses AS unclaimed
         WHERE
-            visitors.anonymous_token = :anonymous_token::uuid
+            unclaimed.anonymous_token = :anonymous_token::uuid
             AND NOT EXISTS (
                 SELECT 1
                 FROM answered
-                WHERE answered.question_id = visitors.question_id
+                WHERE answered.question_id = unclaimed.question_id
             )
     )::bigint[])
-    -- Once more, for a row that was changed meanwhile; IS TRUE leaves the order to the key's index.
+    -- Checked again, for a row changed in the meantime. IS TRUE keeps the planner on the primary
+    -- key, which sets the order of locks.
     AND (anonymous_token = :anonymous_token::uuid) IS TRUE;
 
 
 -- name: delete_responses(user_id, anonymous_token)!
 -- Erases every response of either owner; the foreign key erases their scores. A null owner matches
 -- nothing. idx_assessment_responses_user_id and idx_assessment_responses_anon find the rows, and
--- idx_assessment_scores_response_id their scores. Erases by the primary key of
--- assessment_responses: see the claim.
+-- idx_assessment_scores_response_id their scores. Deletes by the primary key of
+-- assessment_responses, for the order of locks: see the claim.
 DELETE FROM assessment_responses
 WHERE
     response_id = any((
-        SELECT array_agg(theirs.response_id)
-        FROM assessment_responses AS theirs
+        SELECT array_agg(candidate.response_id)
+        FROM assessment_responses AS candidate
         WHERE
-            theirs.user_id = :user_id::bigint
-            OR theirs.anonymous_token = :anonymous_token::uuid
+            candidate.user_id = :user_id::bigint
+            OR candidate.anonymous_token = :anonymous_token::uuid
     )::bigint[])
     AND (user_id = :user_id::bigint OR anonymous_token = :anonymous_token::uuid) IS TRUE;

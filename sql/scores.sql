@@ -4,48 +4,27 @@
 
 
 -- name: record_score(response_id, score_data, model_id, prompt_version)^
--- Appends one score to a response and returns it. Returns no row when the response is not there.
+-- Appends one score to a response and returns it. Returns no row when the response does not exist.
 -- KEY SHARE is the lock that the foreign key takes in any case: taken first, it waits for a
--- deletion under way instead of failing after it. It holds up neither reads nor claims.
+-- deletion in progress instead of failing after it. It blocks neither reads nor claims.
 -- One row written; one probe of the primary key of assessment_responses.
-INSERT INTO assessment_scores (
-    response_id,
-    score_data,
-    model_id,
-    prompt_version
-)
-SELECT
-    r.response_id,
-    :score_data::text::jsonb,
-    :model_id::text,
-    :prompt_version::text
+INSERT INTO assessment_scores (response_id, score_data, model_id, prompt_version)
+SELECT r.response_id, :score_data::text::jsonb, :model_id::text, :prompt_version::text
 FROM assessment_responses AS r
 WHERE r.response_id = :response_id::bigint
 FOR KEY SHARE OF r
 RETURNING
-    score_id,
-    response_id,
-    score_data::text AS score_data,
-    model_id,
-    prompt_version,
-    created_at;
+    score_id, response_id, score_data::text AS score_data, model_id, prompt_version, created_at;
 
 
 -- name: record_scores(response_ids, score_datas, model_ids, prompt_versions)
--- Appends many scores and returns them in the order given: arrays of equal length, an element for
--- each score. All or nothing: where one response is not there, nothing is stored and no row comes
+-- Appends many scores and returns them in the order given: arrays of equal length, one element for
+-- each score. All or nothing: where one response does not exist, nothing is stored and no row comes
 -- back. The responses are locked as in record_score, in the order of their keys.
 WITH given AS (
-    SELECT
-        g.number,
-        g.response_id,
-        g.score_data,
-        g.model_id,
-        g.prompt_version
+    SELECT g.number, g.response_id, g.score_data, g.model_id, g.prompt_version
     FROM unnest(
-        :response_ids::bigint[],
-        :score_datas::text[],
-        :model_ids::text[],
+        :response_ids::text[]::bigint[], :score_datas::text[], :model_ids::text[],
         :prompt_versions::text[]
     ) WITH ORDINALITY AS g (response_id, score_data, model_id, prompt_version, number)
 ),
@@ -53,23 +32,14 @@ WITH given AS (
 scored AS MATERIALIZED (
     SELECT r.response_id
     FROM assessment_responses AS r
-    WHERE r.response_id = any(:response_ids::bigint[])
+    WHERE r.response_id = any(:response_ids::text[]::bigint[])
     ORDER BY r.response_id
     FOR KEY SHARE OF r
 ),
 
 stored AS (
-    INSERT INTO assessment_scores (
-        response_id,
-        score_data,
-        model_id,
-        prompt_version
-    )
-    SELECT
-        response_id,
-        score_data::jsonb,
-        model_id,
-        prompt_version
+    INSERT INTO assessment_scores (response_id, score_data, model_id, prompt_version)
+    SELECT response_id, score_data::jsonb, model_id, prompt_version
     FROM given
     WHERE
         (
@@ -81,48 +51,33 @@ stored AS (
         )
     ORDER BY number
     RETURNING
-        score_id,
-        response_id,
-        score_data::text AS score_data,
-        model_id,
-        prompt_version,
-        created_at
+        score_id, response_id, score_data::text AS score_data, model_id, prompt_version, created_at
 )
 
-SELECT
-    score_id,
-    response_id,
-    score_data,
-    model_id,
-    prompt_version,
-    created_at
+SELECT score_id, response_id, score_data, model_id, prompt_version, created_at
 FROM stored
--- Keys are given out in the order of insertion.
+-- Identity values are assigned in the order of insertion.
 ORDER BY score_id;
 
 
 -- name: first_unknown_response(response_ids)$
--- Which of these is the first that is not there, counted from 1: says why record_scores stored
--- nothing. One probe of the primary key of assessment_responses for each.
-SELECT min(g.number)
-FROM unnest(:response_ids::bigint[]) WITH ORDINALITY AS g (response_id, number)
+-- The position, from 1, of the first of these that does not exist, or null: why record_scores
+-- stored nothing. One probe of the primary key of assessment_responses for each.
+SELECT min(given.number)
+FROM unnest(:response_ids::text[]::bigint[]) WITH ORDINALITY AS given (response_id, number)
 WHERE NOT EXISTS (
     SELECT 1
     FROM assessment_responses AS r
-    WHERE r.response_id = g.response_id
+    WHERE r.response_id = given.response_id
 );
 
 
 -- name: get_scores(response_id, user_id, anonymous_token)
 -- The scores of one response, newest first, if it belongs to either owner; otherwise no row.
 -- One probe of the primary key of assessment_responses, then idx_assessment_scores_response_id;
--- what is sorted is what is returned.
+-- only the rows returned are sorted.
 SELECT
-    s.score_id,
-    s.response_id,
-    s.score_data::text AS score_data,
-    s.model_id,
-    s.prompt_version,
+    s.score_id, s.response_id, s.score_data::text AS score_data, s.model_id, s.prompt_version,
     s.created_at
 FROM assessment_scores AS s
 INNER JOIN assessment_responses AS r ON s.response_id = r.response_id

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid5
 
-from assessments import AssessmentResponse, inputs
+from assessments import AssessmentResponse
 from assessments.cli.connection import CommandError
 from assessments.errors import InvalidInput
-from assessments.responses import checked_columns
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from assessments.validation.arguments import check_keys, check_new_response, check_new_score
+from assessments.validation.scalars import (
+    check_aware_datetime,
+    check_bigint,
+    check_optional,
+    check_random_uuid,
+)
 
 # Of the keys of responses that were stored without one. Another value would be other keys.
 _KEYS = UUID("0e6cdd5c-20a7-4cc7-a7bd-a6a05ea3cbc1")
@@ -78,16 +81,14 @@ def read(line: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     given = _parsed(line)
     known = {
-        "submission_key": inputs.random_uuid("submission_key", given.pop("submission_key")),
-        "response_id": inputs.optional_positive_bigint(
-            "response_id", given.pop("response_id", None)
-        ),
+        "submission_key": check_random_uuid("submission_key", given.pop("submission_key")),
+        "response_id": check_optional(check_bigint, "response_id", given.pop("response_id", None)),
         "created_at": moment("created_at", given.pop("created_at")),
     }
     scores = given.pop("scores")
     if not isinstance(scores, list):
         raise InvalidInput("scores", "must be a list")
-    return {**checked_columns(**given), **known}, [
+    return {**check_new_response(given), **known}, [
         _checked_score(f"scores[{index}]", each) for index, each in enumerate(scores)
     ]
 
@@ -97,7 +98,7 @@ def moment(parameter: str, text: object) -> datetime:
     try:
         # Python 3.10 does not know Z.
         value = datetime.fromisoformat(text.replace("Z", "+00:00"))  # type: ignore[attr-defined]
-        inputs.optional_moment(parameter, value)
+        check_aware_datetime(parameter, value)
     except (AttributeError, TypeError, ValueError):
         raise InvalidInput(parameter, "must be a moment in ISO 8601 with its offset") from None
     return value
@@ -112,33 +113,21 @@ def _parsed(line: bytes) -> dict[str, Any]:
         raise InvalidInput("", "is not JSON") from None
     except RecursionError:
         raise InvalidInput("", "is nested too deep") from None
-    _check_keys("", given, _REQUIRED, _KNOWN)
+    check_keys("", given, _REQUIRED, _KNOWN)
     assert isinstance(given, dict)  # noqa: S101 - just checked
     return given
 
 
 def _checked_score(place: str, given: object) -> dict[str, Any]:
-    _check_keys(place, given, _REQUIRED_OF_SCORE, _KNOWN_OF_SCORE)
+    check_keys(place, given, _REQUIRED_OF_SCORE, _KNOWN_OF_SCORE)
     assert isinstance(given, dict)  # noqa: S101 - just checked
+    try:
+        columns = check_new_score({"response_id": 1, **given})
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}.{error.parameter}", error.problem) from None
     return {
-        "data": inputs.json_object(
-            f"{place}.score_data", given["score_data"], inputs.MAX_SCORE_BYTES
-        ),
-        "model_id": inputs.optional_identifier(f"{place}.model_id", given.get("model_id")),
-        "prompt_version": inputs.optional_identifier(
-            f"{place}.prompt_version", given.get("prompt_version")
-        ),
+        "data": columns["score_data"],
+        "model_id": columns["model_id"],
+        "prompt_version": columns["prompt_version"],
         "created_at": moment(f"{place}.created_at", given["created_at"]),
     }
-
-
-def _check_keys(
-    place: str, given: object, required: Collection[str], known: Collection[str]
-) -> None:
-    if not isinstance(given, dict):
-        raise InvalidInput(place, "is not a JSON object")
-    for key in required:
-        if key not in given:
-            raise InvalidInput(f"{place}.{key}".lstrip("."), "is missing")
-    if not given.keys() <= set(known):
-        raise InvalidInput(place, f"may have no other keys than {', '.join(known)}")

@@ -8,9 +8,11 @@ import sys
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from assessments import backoffice, inputs
+from assessments import backoffice
 from assessments.cli import connection, progress
 from assessments.errors import InvalidInput
+from assessments.validation import MAX_BIGINT
+from assessments.validation.scalars import check_bigint, check_retention
 
 if TYPE_CHECKING:
     import asyncpg
@@ -67,7 +69,7 @@ async def _purge(pool: asyncpg.Pool[Any], options: argparse.Namespace) -> None:
         _say(f"Erased {_counted(erased)} {which}, with their scores.")
         return
     count = await backoffice.purge_anonymous_responses(
-        pool, older_than=span, limit=inputs.MAX_BIGINT, dry_run=True
+        pool, older_than=span, limit=MAX_BIGINT, dry_run=True
     )
     _say(f"{_counted(count)} {'is' if count == 1 else 'are'} {which}.")
     _say("Nothing has been erased. Run again with --yes to erase them.")
@@ -99,7 +101,7 @@ def _age(text: str) -> _Age:
         raise argparse.ArgumentTypeError("must be a number of days, weeks or hours: 90d, 12w, 36h")
     number, unit = int(found[1]), _UNITS[found[2]]
     try:
-        span = inputs.age("--older-than", timedelta(**{unit: number}))
+        span = check_retention("--older-than", timedelta(**{unit: number}))
     except InvalidInput as error:
         raise argparse.ArgumentTypeError(error.problem) from None
     except OverflowError:
@@ -109,6 +111,6 @@ def _age(text: str) -> _Age:
 
 def _batch(text: str) -> int:
     try:
-        return inputs.positive_bigint("--batch", int(text))
+        return check_bigint("--batch", int(text))
     except ValueError:
         raise argparse.ArgumentTypeError("must be a number from 1 on") from None

@@ -12,19 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from assessments import backoffice, inputs, ownership
+from assessments.backoffice import iter_batches
 from assessments.cli import connection, lines, progress
 from assessments.cli.connection import CommandError
 from assessments.errors import InvalidInput, UnknownUser
-from assessments.queries import queries
+from assessments.queries import queries, text_arrays
+from assessments.validation.scalars import check_bigint, check_identifier, check_random_uuid
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     import asyncpg
 
-    from assessments import AssessmentResponse
 
 _EXPORT_BATCH = 200  # responses, each of up to a mebibyte and its scores
 _BATCH = 500
@@ -44,10 +44,10 @@ def add_commands(commands: Any) -> None:
         "It holds personal data, and the visitors' tokens are credentials.",
     )
     connection.add_database(export)
-    identifier, moment = partial(inputs.identifier, ""), partial(lines.moment, "")
+    identifier, moment = partial(check_identifier, ""), partial(lines.moment, "")
     for flag, name, check, which in (
         ("--user-id", "user_id", _user, "of this user"),
-        ("--anonymous-token", "anonymous_token", ownership.visitor, "of this visitor"),
+        ("--anonymous-token", "anonymous_token", partial(check_random_uuid, ""), "of this visitor"),
         ("--module", "module_slug", identifier, "of this module"),
         ("--question", "question_id", identifier, "to this question"),
         ("--since", "since", moment, "from this moment on, as 2026-11-01T00:00:00+00:00"),
@@ -86,7 +86,7 @@ def _argument(check: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _user(text: str) -> int:
-    return ownership.user(int(text) if text.isascii() and text.isdecimal() else text)
+    return check_bigint("user_id", int(text) if text.isascii() and text.isdecimal() else text)
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -136,9 +136,10 @@ def _keep(stream: BinaryIO) -> None:
 async def _export(pool: asyncpg.Pool[Any], filters: dict[str, Any], stream: BinaryIO) -> int:
     count = 0
     with progress.counting("exported") as show:
-        async for batch in _batches(pool, filters):
+        async for batch in iter_batches(pool, filters, _EXPORT_BATCH):
             rows = await queries.cli.export_details(
-                pool, response_ids=[response["response_id"] for response in batch]
+                pool,
+                **text_arrays({"response_id": [response["response_id"] for response in batch]}),
             )
             details: dict[int, tuple[UUID | None, list[Any]]] = {}
             for row in rows:
@@ -154,19 +155,6 @@ async def _export(pool: asyncpg.Pool[Any], filters: dict[str, Any], stream: Bina
             count += len(left)
             show(count)
     return count
-
-
-async def _batches(
-    pool: asyncpg.Pool[Any], filters: dict[str, Any]
-) -> AsyncIterator[list[AssessmentResponse]]:
-    batch = []
-    async for response in backoffice.iter_responses(pool, **filters, batch_size=_EXPORT_BATCH):
-        batch.append(response)
-        if len(batch) == _EXPORT_BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 @dataclass
@@ -256,7 +244,7 @@ class _Batch:
         self.size = 0
         self.again = 0
         self._columns: dict[str, list[Any]] = {}
-        self._scores: dict[str, list[Any]] = {f"score_{name}s": [] for name in _SCORE_COLUMNS}
+        self._scores: dict[str, list[Any]] = {f"score_{name}": [] for name in _SCORE_COLUMNS}
         self._answers: dict[UUID, tuple[str, str, str]] = {}
 
     def add(self, number: int, line: bytes) -> None:
@@ -275,11 +263,11 @@ class _Batch:
         self.numbers.append(number)
         self.size += len(line)
         for name, value in response.items():
-            self._columns.setdefault(f"{name}s", []).append(value)
+            self._columns.setdefault(name, []).append(value)
         for score in scores:
             score["number"] = len(self.numbers)
             for name, value in score.items():
-                self._scores[f"score_{name}s"].append(value)
+                self._scores[f"score_{name}"].append(value)
 
     async def store(self, pool: asyncpg.Pool[Any], tally: _Tally) -> None:
         """Store what is not there yet, in one statement."""
@@ -289,7 +277,7 @@ class _Batch:
             tally.responses += done["responses"]
             tally.scores += done["scores"]
             stored += done["responses"]
-            if done["responses"] + done["there"] == len(self.numbers):
+            if done["responses"] + done["already_stored"] == len(self.numbers):
                 break
             # Somebody else has just stored a response of these: see which, and whether it is ours.
         else:
@@ -299,7 +287,9 @@ class _Batch:
 
     async def _send(self, pool: asyncpg.Pool[Any]) -> Any:
         try:
-            done = await queries.cli.import_responses(pool, **self._columns, **self._scores)
+            done = await queries.cli.import_responses(
+                pool, **text_arrays(self._columns | self._scores)
+            )
         except UnknownUser:
             raise CommandError(f"{self._place()}: a user has just been deleted") from None
         if number := done["conflict_number"]:

@@ -5,8 +5,8 @@
 
 
 -- name: get_server_facts()^
--- What the answers rest on: server, encoding, settings of this role, and the process that answers.
--- The same process as the connection was made to, unless a pooler stands in between.
+-- The server, its encoding, this role's settings, and the backend that answers: the one that the
+-- client connected to, unless a pooler stands in between.
 SELECT
     current_setting('server_version') AS postgresql_version,
     current_setting('server_version_num')::integer AS version_number,
@@ -22,18 +22,16 @@ SELECT
 
 
 -- name: get_applied_migrations()
--- The ids of all that yoyo has applied to this database, the host's own among them.
+-- The ids of all migrations that yoyo has applied to this database, the host's own among them.
 SELECT migration_id
 FROM _yoyo_migration
 ORDER BY migration_id;
 
 
 -- name: get_column_types()
--- The columns of both tables, as they are here.
+-- The columns of both tables, with the types that they have here.
 SELECT
-    a.attnum AS column_number,
-    c.relname::text AS table_name,
-    a.attname::text AS column_name,
+    a.attnum AS column_number, c.relname::text AS table_name, a.attname::text AS column_name,
     format_type(a.atttypid, a.atttypmod) AS type_name
 FROM pg_catalog.pg_attribute AS a
 INNER JOIN pg_catalog.pg_class AS c ON a.attrelid = c.oid
@@ -45,7 +43,7 @@ ORDER BY table_name, column_number;
 
 
 -- name: get_constraints_and_indexes()
--- The names of what holds on both tables: validated constraints, valid indexes.
+-- The names of the validated constraints and valid indexes of both tables.
 SELECT k.conname::text AS object_name
 FROM pg_catalog.pg_constraint AS k
 WHERE
