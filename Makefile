@@ -3,14 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 SERVER ?=
 SCALE ?= 1
+TESTS ?=
 
-.PHONY: demo test faults lint types wheel-test bench clean
+.PHONY: demo test coverage faults lint types wheel-test bench clean
 
 demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
 
 test: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pytest $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/python -m pytest $(TESTS) $(if $(SERVER),--server=$(SERVER))
+
+coverage: $(VENV)/dev.installed
+	$(VENV)/bin/coverage erase
+	$(VENV)/bin/coverage run -m pytest $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/coverage combine --quiet
+	$(VENV)/bin/coverage report
 
 faults: $(VENV)/dev.installed
 	$(VENV)/bin/python -m pytest tests/faults --scale=$(SCALE) $(if $(SERVER),--server=$(SERVER))
@@ -32,7 +39,7 @@ bench: $(VENV)/dev.installed
 	$(VENV)/bin/python benchmarks/checks.py
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/demo.installed: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
