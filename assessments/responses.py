@@ -49,7 +49,6 @@ __all__ = [
     "submit_responses",
 ]
 
-
 _SAFE_ISOLATION = ("read committed", "read uncommitted")  # which PostgreSQL treats alike
 
 
@@ -213,8 +212,7 @@ async def get_responses(
         conn: An asyncpg connection, a pool's connection, or a pool.
         user_id: The signed-in owner.
         anonymous_token: The anonymous owner. At least one owner is given; with both, the rows
-            of either come back in one order: a user's own and what this browser has not yet
-            claimed.
+            of either come back in one order: the user's own and those not yet claimed.
         module_slug: Only responses of this module.
         question_id: Only responses to this question.
         limit: At most so many rows, 1 or more; all, if left out.
@@ -277,7 +275,7 @@ async def get_responses_for_question(
     anonymous_token: UUID | str | None = None,
     question_id: str,
 ) -> list[AssessmentResponse]:
-    """List an owner's attempts at one question, newest first.
+    """List an owner's responses to one question, newest first.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -306,7 +304,7 @@ async def get_latest_responses(
     module_slug: str | None = None,
     question_ids: Collection[str] | None = None,
 ) -> list[AssessmentResponse]:
-    """List an owner's newest response to each question, in one query: what resuming a test needs.
+    """List an owner's newest response to each question, in one query: to resume a test.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
@@ -339,22 +337,21 @@ async def claim_assessment_responses(
     user_id: int,
     skip_answered: bool = True,
 ) -> int:
-    """Move a visitor's responses to the user who has signed in; their scores go along.
+    """Move an anonymous owner's responses, with their scores, to the user who has signed in.
 
-    Questions that the user has already answered stay with the token, all attempts at them
-    together; ``get_responses(anonymous_token=…)`` still shows them. Of concurrent claims of one
-    token one wins. Concurrent claims for one user wait for one another and end as if made one
-    after the other. It may be called at every sign-in.
+    All responses to a question that the user has already answered stay with the token;
+    ``get_responses(anonymous_token=…)`` still returns them. Of concurrent claims of one token, one
+    wins. Concurrent claims for one user wait for each other and end as if run one after the other.
+    It may be called at every sign-in.
 
-    What stays can be claimed by whoever signs in next in that browser: give it a new token at
-    sign-out.
+    Whoever signs in next in that browser can claim what stayed: issue a new token at sign-out.
 
-    Inside a transaction of the caller's, the locks behind that promise (two advisory ones, no
-    row's) last until it ends: claim late, commit soon.
+    Inside the caller's transaction, the locks behind that promise (two advisory locks, no row
+    locks) last until it ends: claim late, commit soon.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool.
-        anonymous_token: The visitor's token, or its string.
+        anonymous_token: The anonymous owner, a UUID or its string.
         user_id: The user, a key of the host's ``users``.
         skip_answered: Leave questions that the user has already answered; ``False`` moves all.
 
@@ -390,10 +387,10 @@ async def delete_responses(
     user_id: int | None = None,
     anonymous_token: UUID | str | None = None,
 ) -> int:
-    """Erase an owner's responses and their scores, for good: the right to erasure of Art. 17 GDPR.
+    """Erase an owner's responses and their scores: the right to erasure of Art. 17 GDPR.
 
-    Responses of the user's that are still under a token are not found by *user_id*: give the
-    token too. Deleting the row in the host's ``users`` erases what is the user's as well.
+    *user_id* does not find the user's unclaimed responses: give their token too. Deleting the row
+    in the host's ``users`` also erases the user's responses and scores.
 
     Args:
         conn: An asyncpg connection, a pool's connection, or a pool; its role needs SELECT and
