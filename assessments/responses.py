@@ -141,7 +141,7 @@ async def submit_responses(
     rows = await queries.submit_responses(conn, **text_arrays(columns))
     if not rows:
         number = await _first_unknown_user(conn, columns)
-        raise UnknownUser(_item_path(number - 1) if number else None)
+        raise UnknownUser(f"responses[{number - 1}]" if number else None)
     return [to_response(row, "submission_key") for row in rows]
 
 
@@ -179,21 +179,18 @@ async def _fetch_existing(
     rows = await queries.get_submitted_responses(conn, **text_arrays(columns))
     if len(rows) == len(columns["submission_key"]):
         return [to_response(row, "number") for row in rows]
-    if number := await _first_unknown_user(conn, columns):
-        raise UnknownUser(_item_path(indexes[number - 1]) if indexes else None)
-    found = {row["number"] for row in rows}
-    number = next(number for number in count(1) if number not in found)
-    raise SubmissionConflict(_item_path(indexes[number - 1]) if indexes else None)
+    error: type[UnknownUser | SubmissionConflict] = UnknownUser
+    number = await _first_unknown_user(conn, columns)
+    if number is None:
+        error, found = SubmissionConflict, {row["number"] for row in rows}
+        number = next(number for number in count(1) if number not in found)
+    raise error(f"responses[{indexes[number - 1]}]" if indexes else None)
 
 
 async def _first_unknown_user(conn: Connection, columns: dict[str, list[Any]]) -> int | None:
     users = text_arrays({"user_id": columns["user_id"]})
     number: int | None = await queries.first_unknown_user(conn, **users)
     return number
-
-
-def _item_path(index: int) -> str:
-    return f"responses[{index}]"
 
 
 async def get_responses(
