@@ -8,7 +8,6 @@ that transaction is neither committed nor rolled back, and none of its settings 
 
 from __future__ import annotations
 
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from assessments.errors import SubmissionConflict, UnknownUser, UnsafeIsolation
@@ -48,8 +47,6 @@ __all__ = [
     "submit_response",
     "submit_responses",
 ]
-
-_SAFE_ISOLATION = ("read committed", "read uncommitted")  # which PostgreSQL treats alike
 
 
 async def submit_response(
@@ -138,9 +135,10 @@ async def submit_responses(
         return []
     if any(columns["submission_key"]):
         return await _submit_keyed(conn, columns)
-    rows = await queries.submit_responses(conn, **text_arrays(columns))
+    arrays = text_arrays(columns)
+    rows = await queries.submit_responses(conn, **arrays)
     if not rows:
-        number = await _first_unknown_user(conn, columns)
+        number = await queries.first_unknown_user(conn, user_ids=arrays["user_ids"])
         raise UnknownUser(f"responses[{number - 1}]" if number else None)
     return [to_response(row, "submission_key") for row in rows]
 
@@ -176,21 +174,16 @@ async def _fetch_existing(
         UnknownUser, SubmissionConflict: One of them is not stored, and why; *indexes* are the
             positions of the batch items.
     """
-    rows = await queries.get_submitted_responses(conn, **text_arrays(columns))
+    arrays = text_arrays(columns)
+    rows = await queries.get_submitted_responses(conn, **arrays)
     if len(rows) == len(columns["submission_key"]):
         return [to_response(row, "number") for row in rows]
     error: type[UnknownUser | SubmissionConflict] = UnknownUser
-    number = await _first_unknown_user(conn, columns)
+    number = await queries.first_unknown_user(conn, user_ids=arrays["user_ids"])
     if number is None:
         error, found = SubmissionConflict, {row["number"] for row in rows}
-        number = next(number for number in count(1) if number not in found)
+        number = min(set(range(1, len(columns["submission_key"]) + 1)) - found)
     raise error(f"responses[{indexes[number - 1]}]" if indexes else None)
-
-
-async def _first_unknown_user(conn: Connection, columns: dict[str, list[Any]]) -> int | None:
-    users = text_arrays({"user_id": columns["user_id"]})
-    number: int | None = await queries.first_unknown_user(conn, **users)
-    return number
 
 
 async def get_responses(
@@ -368,7 +361,7 @@ async def claim_assessment_responses(
     skip = check_bool("skip_answered", skip_answered)
     async with atomic(conn) as connection:
         locked = await queries.lock_claim(connection, **owners)
-        if locked["transaction_isolation"] not in _SAFE_ISOLATION:
+        if not locked["is_safe_isolation"]:
             raise UnsafeIsolation
         if not locked["user_exists"]:
             raise UnknownUser

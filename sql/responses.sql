@@ -312,8 +312,8 @@ ORDER BY r.created_at DESC, r.response_id DESC;
 -- would be older than the lock, and the claim would not see what earlier claims committed. One
 -- claim at a time for a token and for a user; both locks last until the transaction ends, the
 -- token's is always taken first, and no row is locked.
--- Returns whether the user exists and the isolation level: at REPEATABLE READ and SERIALIZABLE
--- the claim would not see what was committed while it waited, so the caller must refuse.
+-- Returns whether the user exists and whether the isolation level is safe: at REPEATABLE READ and
+-- SERIALIZABLE the claim would not see what was committed while it waited, so the caller refuses.
 SELECT
     pg_advisory_xact_lock(
         hashtextextended('assessments: claim of token ' || :anonymous_token::uuid::text, 0)
@@ -326,7 +326,8 @@ SELECT
         FROM users AS u
         WHERE u.user_id = :user_id::bigint
     ) AS user_exists,
-    current_setting('transaction_isolation') AS transaction_isolation;
+    current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+        AS is_safe_isolation;
 
 
 -- name: claim_assessment_responses(anonymous_token, user_id, skip_answered)!
