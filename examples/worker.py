@@ -79,14 +79,14 @@ async def work_on(
     try:
         score_data = await ai(response["answer_text"])
     except Exception as error:  # noqa: BLE001 - any error of the AI; it may quote the answer
-        log.warning("response %d: %s, stays unscored", response_id, type(error).__name__)
+        log.warning("response %d: %s, not scored", response_id, type(error).__name__)
         return
     try:
         # READ COMMITTED, whatever the server's default: see `store_once`.
         async with pool.acquire() as conn, conn.transaction(isolation="read_committed"):
             stored = await store_once(conn, response_id, score_data, by)
     except AssessmentsError as error:  # the score is not valid JSON, or the response was erased
-        log.warning("response %d: %s, stays unscored", response_id, type(error).__name__)
+        log.warning("response %d: %s, not scored", response_id, type(error).__name__)
         return
     log.info("response %d: %s", response_id, "scored" if stored else "already scored, or erased")
 
