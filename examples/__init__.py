@@ -1,1 +1,1 @@
-"""Two programs on `assessments` as a host would write them: a web service and a scoring worker."""
+"""Two programs on `assessments` as a host would write them: a service and a scoring worker."""

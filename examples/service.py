@@ -1,4 +1,4 @@
-"""A web service: visitors answer, sign in, resume, page through what they wrote, and erase it.
+"""A web service: submit answers, sign in, resume, page through responses, and erase them.
 
 DATABASE_URL=postgresql://… SERVICE_SECRET=… uvicorn examples.service:app
 """
@@ -35,34 +35,36 @@ from assessments import InvalidInput, SubmissionConflict, UnknownUser
 router = APIRouter()
 
 
-def keep(request: Request, response: Response, name: str, value: str) -> None:
-    """Set a cookie that is a credential: no script reads it, no other site posts with it."""
+def set_credential(request: Request, response: Response, name: str, value: str) -> None:
+    """Set a cookie that scripts cannot read and other sites cannot post with."""
     https = request.url.scheme == "https"
     response.set_cookie(
         name, value, max_age=30 * 24 * 3600, httponly=True, samesite="lax", secure=https
     )
 
 
-def visitor(
-    request: Request, response: Response, visitor: Annotated[str | None, Cookie()] = None
+def anonymous_token(
+    request: Request,
+    response: Response,
+    cookie: Annotated[str | None, Cookie(alias="visitor")] = None,
 ) -> UUID:
-    """Return this browser's token, a new one where it has none that is any good."""
+    """Return this browser's token, a new one if it has none or an invalid one."""
     try:
-        token = UUID(visitor or "")
+        token = UUID(cookie or "")
     except ValueError:
         token = uuid4()
-        keep(request, response, "visitor", str(token))
+        set_credential(request, response, "visitor", str(token))
     return token
 
 
 def sign(user: str) -> str:
-    """Return *user* with a signature that only the holder of the secret can make."""
+    """Return *user* with a signature by the service's secret."""
     secret = os.environ["SERVICE_SECRET"].encode()
     return f"{user}.{hmac.new(secret, user.encode(), hashlib.sha256).hexdigest()}"
 
 
-def signed_in(session: Annotated[str | None, Cookie()] = None) -> int | None:
-    """Return the user of this browser's session, or None; refuse a session that is not ours."""
+def session_user(session: Annotated[str | None, Cookie()] = None) -> int | None:
+    """Return the user of this browser's session, or None; refuse a forged session."""
     if session is None:
         return None
     user = session.partition(".")[0]
@@ -71,17 +73,17 @@ def signed_in(session: Annotated[str | None, Cookie()] = None) -> int | None:
     return int(user)
 
 
-Visitor = Annotated[UUID, Depends(visitor)]
-SignedIn = Annotated[int | None, Depends(signed_in)]
+Token = Annotated[UUID, Depends(anonymous_token)]
+UserId = Annotated[int | None, Depends(session_user)]
 
 
 def pool(request: Request) -> Any:
-    """Return the pool that the application opened."""
+    """Return the application's pool."""
     return request.app.state.pool
 
 
-def owners(user_id: SignedIn, token: Visitor) -> dict[str, Any]:
-    """Return whose rows are read: the user's, and what this browser has not yet claimed."""
+def owners(user_id: UserId, token: Token) -> dict[str, Any]:
+    """Return both owners: the user, and this browser's token with what is still unclaimed."""
     return {"user_id": user_id, "anonymous_token": token}
 
 
@@ -90,7 +92,7 @@ Owners = Annotated[dict[str, Any], Depends(owners)]
 
 
 class Answer(BaseModel):
-    """What the answer box sends. The library checks it further."""
+    """The request of an answer box. The library validates the values."""
 
     module_slug: str
     answer_text: str
@@ -102,23 +104,23 @@ async def sign_in(
     request: Request,
     response: Response,
     pool: Pool,
-    token: Visitor,
+    token: Token,
     user_id: Annotated[int, Body(embed=True)],
 ) -> dict[str, int]:
-    """Sign the user in and claim what this browser has answered, in one transaction."""
-    # Real authentication goes here: this one believes whoever says who they are.
+    """Sign the user in and claim this browser's responses, in one transaction."""
+    # Real authentication goes here: this example trusts the request.
     async with pool.acquire() as connection, connection.transaction():
-        # What else a sign-in writes goes here, and stands or falls with the claim.
+        # The sign-in's other writes go here, and commit together with the claim.
         claimed = await assessments.claim_assessment_responses(
             connection, anonymous_token=token, user_id=user_id
         )
-    keep(request, response, "session", sign(str(user_id)))
+    set_credential(request, response, "session", sign(str(user_id)))
     return {"claimed": claimed}
 
 
 @router.post("/sign-out", status_code=204)
 async def sign_out(response: Response) -> None:
-    """Forget both cookies: whoever comes next to this browser is another visitor."""
+    """Delete both cookies, so that the next person at this browser gets a new token."""
     response.delete_cookie("session")
     response.delete_cookie("visitor")
 
@@ -128,14 +130,14 @@ async def submit(
     *,
     pool: Pool,
     question_id: str,
-    user_id: SignedIn,
-    token: Visitor,
+    user_id: UserId,
+    token: Token,
     answer: Answer,
     idempotency_key: Annotated[UUID | None, Header()] = None,
 ) -> dict[str, Any]:
-    """Store one attempt, the user's if one is signed in, else the visitor's.
+    """Store a response for the signed-in user, or else for the anonymous owner.
 
-    A browser that makes an Idempotency-Key for each attempt may send it until it has an answer.
+    A browser that creates an Idempotency-Key for each submission can retry it.
     """
     stored = await assessments.submit_response(
         pool,
@@ -145,14 +147,14 @@ async def submit(
         submission_key=idempotency_key,
         **answer.model_dump(),
     )
-    return shown(stored)
+    return without_token(stored)
 
 
 @router.get("/modules/{module_slug}/resume")
 async def resume(pool: Pool, module_slug: str, owners: Owners) -> list[dict[str, Any]]:
-    """Return the newest answer to each question of the module."""
+    """Return the newest response to each question of the module."""
     latest = await assessments.get_latest_responses(pool, **owners, module_slug=module_slug)
-    return [shown(row) for row in latest]
+    return [without_token(row) for row in latest]
 
 
 @router.get("/responses")
@@ -164,74 +166,74 @@ async def responses(
 ) -> dict[str, Any]:
     """Return a page of responses, newest first, each with its newest score."""
     rows = await assessments.get_responses_with_latest_score(
-        pool, **owners, limit=limit, before=None if before is None else place(before)
+        pool, **owners, limit=limit, before=None if before is None else decode_cursor(before)
     )
-    full = len(rows) == limit
-    return {"responses": [shown(row) for row in rows], "next": cursor(rows[-1]) if full else None}
+    cursor = encode_cursor(rows[-1]) if len(rows) == limit else None
+    return {"responses": [without_token(row) for row in rows], "next": cursor}
 
 
 @router.get("/responses/{response_id}/scores")
 async def scores(pool: Pool, response_id: int, owners: Owners) -> list[Any]:
-    """Return a response's scores, newest first; none where the response is not the asker's."""
+    """Return a response's scores, newest first; none if the response is another owner's."""
     return await assessments.get_scores(pool, response_id=response_id, **owners)
 
 
 @router.delete("/me")
 async def erase(pool: Pool, owners: Owners) -> dict[str, int]:
-    """Erase all that is the asker's."""
+    """Erase the responses of both owners, with their scores."""
     return {"erased": await assessments.delete_responses(pool, **owners)}
 
 
-def shown(row: Any) -> dict[str, Any]:
-    """Return *row* without the token, which no script is to see."""
+def without_token(row: Any) -> dict[str, Any]:
+    """Return *row* without the token, which is a credential."""
     return {name: value for name, value in row.items() if name != "anonymous_token"}
 
 
-def cursor(row: Any) -> str:
-    """Return the place of *row* in the list, as text that the client hands back as it is."""
-    place = f"{row['created_at'].isoformat()} {row['response_id']}"
-    return base64.urlsafe_b64encode(place.encode()).decode()
+def encode_cursor(row: Any) -> str:
+    """Return the keyset cursor after *row*, as opaque text."""
+    keyset = f"{row['created_at'].isoformat()} {row['response_id']}"
+    return base64.urlsafe_b64encode(keyset.encode()).decode()
 
 
-def place(cursor: str) -> tuple[datetime, int]:
-    """Return what `cursor` wrote."""
+def decode_cursor(cursor: str) -> tuple[datetime, int]:
+    """Return the keyset of a cursor from `encode_cursor`."""
     try:
         created_at, response_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
         return datetime.fromisoformat(created_at), int(response_id)
     except ValueError:
-        raise InvalidInput("before", "must be what `next` of a page was") from None
+        raise InvalidInput("before", "must be the `next` of a page") from None
 
 
-async def refused(_request: Request, error: Any) -> JSONResponse:
-    """Name the parameter that the library refused, and what is wrong with it."""
+async def report_invalid_input(_request: Request, error: Any) -> JSONResponse:
+    """Name the parameter that the library rejected, and the problem."""
     return JSONResponse({"parameter": error.parameter, "problem": error.problem}, 422)
 
 
-async def malformed(_request: Request, error: Any) -> JSONResponse:
-    """Name the parameter that FastAPI refused; its own handler would quote what was sent."""
+async def report_malformed_request(_request: Request, error: Any) -> JSONResponse:
+    """Name the parameter that FastAPI rejected; its own handler would quote the input."""
     first = error.errors()[0]
     names = [part for part in first["loc"] if isinstance(part, str)]
     return JSONResponse({"parameter": names[-1], "problem": first["type"]}, 422)
 
 
-async def conflict(_request: Request, _error: Exception) -> JSONResponse:
-    """Refuse a key that stands for something else, and say nothing of what that is."""
-    told = {"parameter": "idempotency-key", "problem": "stands for another answer"}
-    return JSONResponse(told, 422)
+async def report_conflict(_request: Request, _error: Exception) -> JSONResponse:
+    """Reject a reused key without revealing the stored response."""
+    problem = "is already used by a different submission"
+    return JSONResponse({"parameter": "idempotency-key", "problem": problem}, 422)
 
 
-async def unknown_user(_request: Request, _error: Exception) -> JSONResponse:
-    """Ask the user to sign in: there is no such user, or no more."""
+async def report_unknown_user(_request: Request, _error: Exception) -> JSONResponse:
+    """Ask the user to sign in again: the account does not exist."""
     return JSONResponse({"detail": "sign in again"}, 401)
 
 
 def open_pool() -> Any:
-    """Return a pool of the library's making, to be opened."""
+    """Return the library's pool, not yet connected."""
     return assessments.create_pool(os.environ["DATABASE_URL"])
 
 
 def create_app(pool_factory: Callable[[], Any] = open_pool) -> FastAPI:
-    """Return the application, on the pool that *pool_factory* makes at its start."""
+    """Return the application, with a pool from *pool_factory* for its lifetime."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -240,10 +242,10 @@ def create_app(pool_factory: Callable[[], Any] = open_pool) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan)
     app.include_router(router)
-    app.add_exception_handler(InvalidInput, refused)
-    app.add_exception_handler(RequestValidationError, malformed)
-    app.add_exception_handler(SubmissionConflict, conflict)
-    app.add_exception_handler(UnknownUser, unknown_user)
+    app.add_exception_handler(InvalidInput, report_invalid_input)
+    app.add_exception_handler(RequestValidationError, report_malformed_request)
+    app.add_exception_handler(SubmissionConflict, report_conflict)
+    app.add_exception_handler(UnknownUser, report_unknown_user)
     return app
 
 

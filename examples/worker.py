@@ -1,10 +1,10 @@
-"""A scoring worker: start as many as there is work for, and end any of them at any moment.
+"""A scoring worker: run any number of them, and stop or kill any of them at any time.
 
-To run it: ``DATABASE_URL=postgresql://… python -m examples.worker --model m1 --prompt-version p1``
+DATABASE_URL=postgresql://… python -m examples.worker --model m1 --prompt-version p1
 
-Nothing is open in the database while the AI thinks, so a killed worker leaves nothing behind, and
-what it was at is still in the backlog. Two workers may send the same response to the AI; only one
-of them stores its score. An error of the database ends the worker: let a supervisor restart it.
+No transaction is open during the AI call, so a killed worker leaves nothing behind, and its
+response stays in the backlog. Two workers may send the same response to the AI; only one stores its
+score. A database error ends the worker: let a supervisor restart it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ START_OVER_SECONDS = 600.0
 
 
 class By(NamedTuple):
-    """What scores: one score for each response by each of these."""
+    """The scorer: the worker stores one score per response by each model and prompt version."""
 
     model_id: str
     prompt_version: str
 
 
 async def score(answer_text: str) -> dict[str, Any]:
-    """Return what the AI makes of an answer. The AI goes here."""
+    """Return the AI's score of an answer. The AI call goes here."""
     await asyncio.sleep(float(os.environ.get("SCORE_SECONDS", "0.5")))
     return {"points": min(5, len(answer_text.split())), "of": 5}
 
 
 async def is_unscored(conn: Any, response_id: int, by: By) -> bool:
-    """Tell whether the response is still there, and without a score by this."""
+    """Tell whether the response still exists and has no score by this scorer."""
     found = await backoffice.get_unscored_responses(
         conn, **by._asdict(), after=response_id - 1, up_to=response_id
     )
@@ -54,13 +54,13 @@ async def is_unscored(conn: Any, response_id: int, by: By) -> bool:
 
 
 async def store_once(connection: Any, response_id: int, score_data: dict[str, Any], by: By) -> bool:
-    """Store the score unless another worker has; return whether it did. In a transaction only.
+    """Store the score unless another worker has; return whether it did. Only in a transaction.
 
-    The lock makes workers at the same response take turns. It is a statement of its own so that
-    the look after it sees what the worker before has committed.
+    The lock serializes workers on the same response. It is a statement of its own, so that the
+    check after it sees what the previous lock holder committed.
     """
-    turn = f"score of {response_id} by {by.model_id}, {by.prompt_version}"
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", turn)
+    lock_name = f"score of {response_id} by {by.model_id}, {by.prompt_version}"
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", lock_name)
     if not await is_unscored(connection, response_id, by):
         return False
     await backoffice.record_score(
@@ -72,23 +72,23 @@ async def store_once(connection: Any, response_id: int, score_data: dict[str, An
 async def work_on(
     pool: Any, response: Any, by: By, ai: Callable[[str], Awaitable[dict[str, Any]]]
 ) -> None:
-    """Score one response, if no other worker has."""
+    """Score one response unless another worker has."""
     response_id = response["response_id"]
-    if not await is_unscored(pool, response_id, by):  # spares the AI some that is done twice
+    if not await is_unscored(pool, response_id, by):  # fewer duplicate AI calls
         return
     try:
         score_data = await ai(response["answer_text"])
-    except Exception as error:  # noqa: BLE001 - whatever an AI fails with, and it may quote
-        log.warning("response %d: %s, left for later", response_id, type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - any error of the AI; it may quote the answer
+        log.warning("response %d: %s, not scored", response_id, type(error).__name__)
         return
     try:
         # READ COMMITTED, whatever the server's default: see `store_once`.
         async with pool.acquire() as conn, conn.transaction(isolation="read_committed"):
             stored = await store_once(conn, response_id, score_data, by)
-    except AssessmentsError as error:  # what the AI said is no JSON, or the response was erased
-        log.warning("response %d: %s, left for later", response_id, type(error).__name__)
+    except AssessmentsError as error:  # the score is not valid JSON, or the response was erased
+        log.warning("response %d: %s, not scored", response_id, type(error).__name__)
         return
-    log.info("response %d: %s", response_id, "scored" if stored else "scored elsewhere, or erased")
+    log.info("response %d: %s", response_id, "scored" if stored else "already scored, or erased")
 
 
 async def work(
@@ -100,10 +100,10 @@ async def work(
     ai: Callable[[str], Awaitable[dict[str, Any]]] = score,
     start_over_seconds: float = START_OVER_SECONDS,
 ) -> None:
-    """Score what is unscored until *stop* is set or, with *once*, until one pass is done.
+    """Score the backlog until *stop* is set or, with *once*, until one pass is done.
 
-    A pass goes on from its cursor. Now and then it starts over, for what the AI failed at and for
-    responses whose transactions committed late, behind the cursor.
+    A pass continues from its cursor. Now and then it starts over, for responses that the AI failed
+    on and for those whose transactions committed late, behind the cursor.
     """
     after, began = None, time.monotonic()
     while not stop.is_set():
@@ -118,7 +118,7 @@ async def work(
             if time.monotonic() - began >= start_over_seconds:
                 after, began = None, time.monotonic()
             await pause(stop)
-        random.shuffle(batch)  # so that two workers do not walk in step
+        random.shuffle(batch)  # so that workers do not run in lockstep
         for response in batch:
             if stop.is_set():
                 return
@@ -126,17 +126,17 @@ async def work(
 
 
 async def pause(stop: asyncio.Event) -> None:
-    """Wait a little, or until *stop* is set."""
+    """Wait `IDLE_SECONDS`, or until *stop* is set."""
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(stop.wait(), IDLE_SECONDS)
 
 
 async def main() -> None:
-    """Work until the end of the pass, SIGTERM or Ctrl-C; then finish the current response."""
+    """Work until the end of the pass, SIGTERM or Ctrl-C; finish the current response first."""
     parser = argparse.ArgumentParser(prog="python -m examples.worker")
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompt-version", required=True)
-    parser.add_argument("--once", action="store_true", help="end after one pass")
+    parser.add_argument("--once", action="store_true", help="exit after one pass")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = asyncio.Event()
