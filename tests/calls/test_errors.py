@@ -1,19 +1,16 @@
-"""Errors: one tree, which survives pickling; PostgreSQL's own come through as asyncpg's."""
+"""Errors: one tree, and each survives pickling.
+
+`test_secrets.py` has what comes through as PostgreSQL's own error.
+"""
 
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import pytest
 
 import assessments
 from assessments import errors
-from tests.helpers.rows import submit
-
-if TYPE_CHECKING:
-    from uuid import UUID
 
 BASES: dict[str, type[Exception]] = {
     "InvalidInput": ValueError,
@@ -50,27 +47,3 @@ def test_errors_survive_pickling(error: assessments.AssessmentsError) -> None:
 
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
     assert str(error)
-
-
-async def test_a_foreign_key_of_the_host_s_is_not_an_unknown_user(
-    conn: asyncpg.Connection[Any], token: UUID
-) -> None:
-    """A constraint that the host adds to these tables fails under its own name."""
-    await conn.execute(
-        "CREATE TABLE contents (content_id uuid PRIMARY KEY);"
-        "ALTER TABLE assessment_responses ADD CONSTRAINT known_content"
-        " FOREIGN KEY (content_id) REFERENCES contents"
-    )
-
-    with pytest.raises(asyncpg.ForeignKeyViolationError) as raised:
-        await submit(conn, anonymous_token=token, content_id=token)
-
-    assert raised.value.constraint_name == "known_content"
-
-
-async def test_a_missing_table_is_named_by_postgresql(conn: asyncpg.Connection[Any]) -> None:
-    """What the database lacks comes through as asyncpg's error, in PostgreSQL's words."""
-    await conn.execute("DROP TABLE assessment_responses CASCADE")
-
-    with pytest.raises(asyncpg.UndefinedTableError, match="assessment_responses"):
-        await assessments.get_responses(conn, user_id=1)

@@ -57,13 +57,12 @@ class Call:
         answer = FUNCTIONS[self.function](conn, **self.arguments | changes)
         return [row async for row in answer] if inspect.isasyncgen(answer) else await answer
 
-    def each_argument_as(self, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    def each_argument_as(self, value: Any) -> Iterator[dict[str, Any]]:
         """Yield changes that put *value* in place of each argument, and of each in a batch item."""
         for name, given in self.arguments.items():
-            yield name, {name: value}
+            yield {name: value}
             if name in BATCHES:
-                for key in given[0]:
-                    yield f"{name}[].{key}", {name: [{**given[0], key: value}]}
+                yield from ({name: [{**given[0], key: value}]} for key in given[0])
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Subject:
 
 
 def catalogue(subject: Subject | None = None) -> dict[str, Call]:
-    """Return a call of every function, and of each variant of it, with every argument given."""
+    """Return a call of every function, and of each variant, with every argument; erasures last."""
     subject = subject or Subject()
     owners = {"user_id": subject.user_id, "anonymous_token": subject.anonymous_token}
     response = {
@@ -120,7 +119,6 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
         "get_latest_responses": {**owners, "module_slug": "m1", "question_ids": ["q1"]},
         "get_scores": {**owners, "response_id": subject.response_id},
         "claim_assessment_responses": {**owners, "skip_answered": True},
-        "delete_responses": owners,
         "record_score": score,
         "record_scores": {"scores": [score]},
         "get_unscored_responses": {
@@ -138,6 +136,7 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
             "until": MOMENT + timedelta(days=10_000),
             "batch_size": 10,
         },
+        "delete_responses": owners,
         "purge_anonymous_responses": {
             "older_than": timedelta(microseconds=1),
             "limit": 10,
