@@ -20,6 +20,8 @@ from tests.helpers.rows import counts, ids, submit, submit_all
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    Connection = asyncpg.Connection[Any]
+
 DAY = timedelta(days=1)
 
 
@@ -38,7 +40,7 @@ async def submit_some(conn: Any, token: UUID, number: int) -> list[int]:
     return ids([await submit(conn, anonymous_token=token) for _ in range(number)])
 
 
-async def backdate(conn: asyncpg.Connection[Any], ages: Iterable[tuple[int, timedelta]]) -> None:
+async def backdate(conn: Connection, ages: Iterable[tuple[int, timedelta]]) -> None:
     """Make each response as old as given."""
     await conn.executemany(
         "UPDATE assessment_responses SET created_at = now() - $2::interval WHERE response_id = $1",
@@ -47,7 +49,7 @@ async def backdate(conn: asyncpg.Connection[Any], ages: Iterable[tuple[int, time
 
 
 async def test_the_backlog_is_every_unscored_response_oldest_first(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
+    conn: Connection, user_id: int, token: UUID
 ) -> None:
     """Responses of every owner come back whole; recording a score removes one."""
     user, anonymous = {"user_id": user_id}, {"anonymous_token": token}
@@ -59,9 +61,7 @@ async def test_the_backlog_is_every_unscored_response_oldest_first(
     assert await get_unscored_responses(conn) == [stored[0], stored[2]]
 
 
-async def test_a_range_of_one_id_asks_about_one_response(
-    conn: asyncpg.Connection[Any], token: UUID
-) -> None:
+async def test_a_range_of_one_id_asks_about_one_response(conn: Connection, token: UUID) -> None:
     """After id - 1 and up to id is that response or nothing, also for the table's first."""
     response_ids = await submit_some(conn, token, 3)
     await record_score(conn, response_id=response_ids[1], score_data={})
@@ -84,7 +84,7 @@ async def test_a_range_of_one_id_asks_about_one_response(
     ids=str,
 )
 async def test_the_backlog_of_a_model_or_prompt_version_is_what_has_no_score_by_it(
-    conn: asyncpg.Connection[Any], token: UUID, by: dict[str, Any], expected: list[int]
+    conn: Connection, token: UUID, by: dict[str, Any], expected: list[int]
 ) -> None:
     """With both given, a score by another model or another version does not count."""
     await submit_some(conn, token, 4)
@@ -100,9 +100,7 @@ async def test_the_backlog_of_a_model_or_prompt_version_is_what_has_no_score_by_
     assert await backlog(conn, **by) == expected
 
 
-async def test_the_backlog_is_paged_while_it_is_worked_off(
-    conn: asyncpg.Connection[Any], token: UUID
-) -> None:
+async def test_the_backlog_is_paged_while_it_is_worked_off(conn: Connection, token: UUID) -> None:
     """Limit and after return each response once; the end is an empty page."""
     response_ids = await submit_some(conn, token, 7)
 
@@ -119,7 +117,7 @@ async def test_the_backlog_is_paged_while_it_is_worked_off(
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 9, 1000])
 async def test_an_iteration_yields_each_row_of_its_owners_once_oldest_first(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID, batch_size: int
+    conn: Connection, user_id: int, token: UUID, batch_size: int
 ) -> None:
     """In batches of any size: all rows without an owner, else those of the owner or the two."""
     user, anonymous = {"user_id": user_id}, {"anonymous_token": token}
@@ -142,7 +140,7 @@ async def test_an_iteration_yields_each_row_of_its_owners_once_oldest_first(
 
 @pytest.mark.parametrize("owned", [False, True])
 async def test_an_iteration_is_filtered_by_module_question_and_time(
-    conn: asyncpg.Connection[Any], token: UUID, *, owned: bool
+    conn: Connection, token: UUID, *, owned: bool
 ) -> None:
     """Since is inclusive and until exclusive."""
     for module_slug in ("m1", "m2"):
@@ -168,7 +166,7 @@ async def test_an_iteration_holds_no_connection_between_batches(database: str) -
         assert await pool.fetchval("SELECT count(*) FROM assessment_scores") == 3
 
 
-async def test_an_abandoned_iteration_leaves_nothing_open(conn: asyncpg.Connection[Any]) -> None:
+async def test_an_abandoned_iteration_leaves_nothing_open(conn: Connection) -> None:
     """A break leaves no transaction and no cursor on the connection."""
     await submit_all(conn, ("q1", "q2"), anonymous_token=uuid4())
     async for _ in iter_responses(conn, batch_size=1):
@@ -179,7 +177,7 @@ async def test_an_abandoned_iteration_leaves_nothing_open(conn: asyncpg.Connecti
 
 
 async def test_a_purge_erases_old_unclaimed_responses_with_their_scores(
-    conn: asyncpg.Connection[Any], user_id: int
+    conn: Connection, user_id: int
 ) -> None:
     """Claimed and younger responses stay; a dry run counts the same and erases nothing."""
     for owner in ({"anonymous_token": uuid4()}, {"anonymous_token": uuid4()}, {"user_id": user_id}):
@@ -196,7 +194,7 @@ async def test_a_purge_erases_old_unclaimed_responses_with_their_scores(
     assert await purge_anonymous_responses(conn, older_than=30 * DAY) == 0
 
 
-async def test_a_purge_is_bounded(conn: asyncpg.Connection[Any]) -> None:
+async def test_a_purge_is_bounded(conn: Connection) -> None:
     """One call erases at most limit responses, and repeated calls erase them all."""
     for _ in range(7):
         await submit(conn, anonymous_token=uuid4())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -12,6 +12,9 @@ import assessments
 from assessments.backoffice import record_score
 from tests.helpers.calls import ERASURES, SUBMITS, catalogue
 from tests.helpers.rows import counts, ids, new_user, submit
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[Any]
 
 OWNED = [
     name
@@ -24,7 +27,7 @@ EVERY_ROW: dict[str, Any] = {"before": None, "question_ids": None}
 
 
 @pytest.fixture
-async def owners(conn: asyncpg.Connection[Any]) -> list[dict[str, Any]]:
+async def owners(conn: Connection) -> list[dict[str, Any]]:
     """Return two users and two anonymous owners, with two scored responses each."""
     owners: list[dict[str, Any]] = [
         {"user_id": await new_user(conn)},
@@ -53,7 +56,7 @@ async def read(conn: Any, name: str, **owner: Any) -> list[int]:
 
 @pytest.mark.parametrize("given", ["none", "both"])
 async def test_a_response_has_exactly_one_owner(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID, given: str
+    conn: Connection, user_id: int, token: UUID, given: str
 ) -> None:
     """No owner, or two, raise ValueError in a submit and violate a CHECK in plain SQL."""
     user, anonymous = (None, None) if given == "none" else (user_id, token)
@@ -77,7 +80,7 @@ async def test_a_response_has_exactly_one_owner(
 
 @pytest.mark.parametrize("name", sorted({*READS, "delete_responses"} - {"iter_responses"}))
 async def test_reads_and_erasures_take_at_least_one_owner(
-    conn: asyncpg.Connection[Any], token: UUID, name: str
+    conn: Connection, token: UUID, name: str
 ) -> None:
     """A call without an owner raises ValueError, whatever is stored."""
     await submit(conn, anonymous_token=token)
@@ -90,7 +93,7 @@ async def test_reads_and_erasures_take_at_least_one_owner(
 
 @pytest.mark.parametrize("name", READS)
 async def test_nobody_reads_another_s_rows(
-    conn: asyncpg.Connection[Any], owners: list[dict[str, Any]], name: str
+    conn: Connection, owners: list[dict[str, Any]], name: str
 ) -> None:
     """Each owner reads their own rows and scores and no others, alone and in pairs."""
     newest_only = "latest_responses" in name  # all have responded to one question, twice
@@ -107,7 +110,7 @@ async def test_nobody_reads_another_s_rows(
 
 @pytest.mark.parametrize("erased", [[0], [2], [0, 2]], ids=["user", "anonymous", "both"])
 async def test_an_erasure_removes_all_of_its_owners_and_nothing_else(
-    conn: asyncpg.Connection[Any], owners: list[dict[str, Any]], erased: list[int]
+    conn: Connection, owners: list[dict[str, Any]], erased: list[int]
 ) -> None:
     """After delete_responses no row of theirs is in any table, and every other is unchanged."""
     whose = {name: value for n in erased for name, value in owners[n].items()}
@@ -125,9 +128,7 @@ async def test_an_erasure_removes_all_of_its_owners_and_nothing_else(
     assert await assessments.delete_responses(conn, **whose) == 0
 
 
-async def test_a_token_is_a_uuid_or_its_string_in_any_case(
-    conn: asyncpg.Connection[Any], token: UUID
-) -> None:
+async def test_a_token_is_a_uuid_or_its_string_in_any_case(conn: Connection, token: UUID) -> None:
     """A token means the same as a UUID, as its string and as its string in capitals."""
     forms = token, str(token), str(token).upper()
     stored = [await submit(conn, anonymous_token=form) for form in forms]

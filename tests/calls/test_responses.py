@@ -11,6 +11,7 @@ import pytest
 import assessments
 from assessments import (
     claim_assessment_responses,
+    get_latest_responses,
     get_responses,
     get_responses_for_question,
     get_responses_with_latest_score,
@@ -22,6 +23,8 @@ from tests.helpers.rows import counts, ids, submit, submit_all
 if TYPE_CHECKING:
     import asyncpg
 
+    Connection = asyncpg.Connection[Any]
+
 OPTIONAL: dict[str, Any] = {
     "learning_outcome_id": "lo1",
     "content_id": uuid4(),
@@ -32,7 +35,7 @@ OPTIONAL: dict[str, Any] = {
 @pytest.mark.parametrize("given", [OPTIONAL, {}], ids=["every column", "required columns"])
 @pytest.mark.parametrize("owner", ["user_id", "anonymous_token"])
 async def test_submit_and_reads_return_the_row_as_stored(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID, owner: str, given: dict[str, Any]
+    conn: Connection, user_id: int, token: UUID, owner: str, given: dict[str, Any]
 ) -> None:
     """Columns come back typed, by name and in order; an omitted one is None, or {} for metadata."""
     owners: dict[str, Any] = {"user_id": None, "anonymous_token": None}
@@ -62,7 +65,7 @@ async def test_submit_and_reads_return_the_row_as_stored(
 
 
 async def test_an_unknown_user_is_refused_and_the_transaction_goes_on(
-    conn: asyncpg.Connection[Any], token: UUID
+    conn: Connection, token: UUID
 ) -> None:
     """A user_id that is not in users raises UnknownUser, stores nothing and aborts nothing."""
     async with conn.transaction():
@@ -73,9 +76,7 @@ async def test_an_unknown_user_is_refused_and_the_transaction_goes_on(
     assert await counts(conn) == (1, 0)
 
 
-async def test_the_caller_s_transaction_decides(
-    conn: asyncpg.Connection[Any], user_id: int
-) -> None:
+async def test_the_caller_s_transaction_decides(conn: Connection, user_id: int) -> None:
     """A submission in a transaction that the caller rolls back is not stored."""
     transaction = conn.transaction()
     await transaction.start()
@@ -86,7 +87,7 @@ async def test_the_caller_s_transaction_decides(
 
 
 async def test_every_function_takes_a_connection_a_pool_and_a_pool_s_connection(
-    conn: asyncpg.Connection[Any], pool: asyncpg.Pool[Any], user_id: int
+    conn: Connection, pool: asyncpg.Pool[Any], user_id: int
 ) -> None:
     """All three do the same, and a pool has every connection back afterwards."""
     results = []
@@ -108,7 +109,7 @@ async def test_every_function_takes_a_connection_a_pool_and_a_pool_s_connection(
 
 
 async def test_newest_first_even_within_one_transaction(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
+    conn: Connection, user_id: int, token: UUID
 ) -> None:
     """Rows of one transaction share created_at: response_id decides, also after a claim."""
     async with conn.transaction():
@@ -123,7 +124,7 @@ async def test_newest_first_even_within_one_transaction(
 
 
 async def test_created_at_comes_before_response_id_in_the_order(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], user_id: int
+    conn: Connection, other: Connection, user_id: int
 ) -> None:
     """A transaction that began earlier and wrote later sorts by when it began."""
     async with other.transaction():
@@ -145,7 +146,7 @@ async def test_created_at_comes_before_response_id_in_the_order(
     ],
 )
 async def test_filters_narrow_the_list(
-    conn: asyncpg.Connection[Any], user_id: int, filters: dict[str, Any], expected: list[str]
+    conn: Connection, user_id: int, filters: dict[str, Any], expected: list[str]
 ) -> None:
     """A given filter narrows the list; both together narrow it to both."""
     for module_slug in ("m1", "m2"):
@@ -158,7 +159,7 @@ async def test_filters_narrow_the_list(
 
 
 async def test_both_owners_are_read_in_one_order(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
+    conn: Connection, user_id: int, token: UUID
 ) -> None:
     """The rows of two owners come merged, newest first, within limit and cursor."""
     both: dict[str, Any] = {"user_id": user_id, "anonymous_token": token}
@@ -179,7 +180,7 @@ async def test_both_owners_are_read_in_one_order(
 @pytest.mark.parametrize("page_size", [1, 2, 3, 7, 12])
 @pytest.mark.parametrize("get", [get_responses, get_responses_with_latest_score])
 async def test_pages_return_each_row_once(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID, get: Any, page_size: int
+    conn: Connection, user_id: int, token: UUID, get: Any, page_size: int
 ) -> None:
     """Keyset pages over equal timestamps, with rows arriving, hold each earlier row once."""
     for _ in range(6):
@@ -201,3 +202,52 @@ async def test_pages_return_each_row_once(
                 before = (page[-1]["created_at"], page[-1]["response_id"])
                 await submit(conn, "q2", user_id=user_id)
             assert seen == expected
+
+
+async def test_the_newest_response_to_each_question_newest_first(
+    conn: Connection, user_id: int
+) -> None:
+    """Of several responses to a question the newest counts, by created_at, then response_id."""
+    async with conn.transaction():
+        await submit_all(conn, ("q1", "q2", "q3", "q2"), user_id=user_id)
+    last = await submit(conn, "q1", user_id=user_id)
+    stored = await get_responses(conn, user_id=user_id)
+
+    latest = await get_latest_responses(conn, user_id=user_id)
+
+    assert latest == [last, stored[1], stored[2]]
+    assert [row["question_id"] for row in latest] == ["q1", "q2", "q3"]
+
+
+async def test_of_two_owners_the_newer_response_counts(
+    conn: Connection, user_id: int, token: UUID
+) -> None:
+    """With both owners each question comes once, from whoever responded last."""
+    await submit(conn, "q1", user_id=user_id)
+    newer_anonymous = await submit(conn, "q1", anonymous_token=token)
+    await submit(conn, "q2", anonymous_token=token)
+    newer_of_user = await submit(conn, "q2", user_id=user_id)
+
+    latest = await get_latest_responses(conn, user_id=user_id, anonymous_token=token)
+
+    assert latest == [newer_of_user, newer_anonymous]
+
+
+@pytest.mark.parametrize("owner", ["user_id", "anonymous_token"])
+async def test_latest_responses_are_filtered_before_the_newest_is_chosen(
+    conn: Connection, user_id: int, token: UUID, owner: str
+) -> None:
+    """Only the given questions come back, each with the newest response in the given module."""
+    whose: Any = {owner: {"user_id": user_id, "anonymous_token": token}[owner]}
+    one = await submit(conn, "q1", module_slug="m1", **whose)
+    two = await submit(conn, "q2", module_slug="m1", **whose)
+    newer = await submit(conn, "q1", module_slug="m2", **whose)
+
+    async def latest(**filters: Any) -> list[int]:
+        return ids(await get_latest_responses(conn, **whose, **filters))
+
+    assert await latest(question_ids=["q1", "q9", "q1"]) == ids([newer])
+    assert await latest(question_ids=("q1", "q2")) == ids([newer, two])
+    assert await latest(question_ids={"q1"}, module_slug="m1") == ids([one])
+    assert await latest(module_slug="m1") == ids([two, one])
+    assert await latest(question_ids=[]) == []

@@ -319,12 +319,12 @@ BAD_VALUES: list[Any] = [
 @pytest.mark.parametrize("writer", [{"user_id": 1}, {"anonymous_token": TOKEN}], ids=str)
 async def test_invalid_input_is_not_quoted(conn: Connection, writer: dict[str, Any]) -> None:
     """Whatever argument a secret is passed as by mistake, the error names the argument alone."""
-    raised = []
+    raised: list[Any] = []
     async with conn.transaction():
         for call in catalogue(Subject(writer=writer)).values():
             for value in BAD_VALUES:
-                for changes in call.each_argument_as(value):
-                    raised.append(await failure(call, conn, **changes))
+                changed = call.each_argument_as(value)
+                raised += [await failure(call, conn, **changes) for changes in changed]
 
     refused = [each for each in raised if isinstance(each, assessments.InvalidInput)]
     assert {type(each) for each in raised} <= {
