@@ -1,53 +1,59 @@
-"""The service's own work: the backlog, walks over everybody's responses, the purge."""
+"""The service's own work: the scoring backlog, iteration over all responses, the purge."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-import assessments
 from assessments.backoffice import (
     get_unscored_responses,
     iter_responses,
     purge_anonymous_responses,
     record_score,
 )
-from tests.helpers.observe import StatementLog, until_waiting_for_lock
-from tests.helpers.rows import ids, new_user, submit, submit_all
+from tests.helpers.rows import counts, ids, submit, submit_all
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Iterable
+
+    Connection = asyncpg.Connection[Any]
 
 DAY = timedelta(days=1)
 
 
-async def walked(conn: Any, **filters: Any) -> list[int]:
-    """Return the keys of a whole walk."""
+async def iterate(conn: Any, **filters: Any) -> list[int]:
+    """Return the ids of all that an iteration yields."""
     return [row["response_id"] async for row in iter_responses(conn, **filters)]
 
 
-async def backdate(conn: asyncpg.Connection[Any], response_id: int, age: timedelta) -> None:
-    """Make a response as old as *age*."""
-    await conn.execute(
+async def backlog(conn: Any, **filters: Any) -> list[int]:
+    """Return the ids of the responses without a score."""
+    return ids(await get_unscored_responses(conn, **filters))
+
+
+async def submit_some(conn: Any, token: UUID, number: int) -> list[int]:
+    """Submit *number* responses; return their ids."""
+    return ids([await submit(conn, anonymous_token=token) for _ in range(number)])
+
+
+async def backdate(conn: Connection, ages: Iterable[tuple[int, timedelta]]) -> None:
+    """Make each response as old as given."""
+    await conn.executemany(
         "UPDATE assessment_responses SET created_at = now() - $2::interval WHERE response_id = $1",
-        response_id,
-        age,
+        ages,
     )
 
 
-async def test_the_backlog_is_what_has_no_score_oldest_first(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
+async def test_the_backlog_is_every_unscored_response_oldest_first(
+    conn: Connection, user_id: int, token: UUID
 ) -> None:
-    """Responses of every owner without a score come back whole; a score takes one off."""
-    stored = [
-        await submit(conn, **owner)
-        for owner in ({"user_id": user_id}, {"anonymous_token": token}, {"user_id": user_id})
-    ]
+    """Responses of every owner come back whole; recording a score removes one."""
+    user, anonymous = {"user_id": user_id}, {"anonymous_token": token}
+    stored = [await submit(conn, **owner) for owner in (user, anonymous, user)]
     assert await get_unscored_responses(conn) == stored
 
     await record_score(conn, response_id=stored[1]["response_id"], score_data={})
@@ -55,122 +61,103 @@ async def test_the_backlog_is_what_has_no_score_oldest_first(
     assert await get_unscored_responses(conn) == [stored[0], stored[2]]
 
 
-async def test_whether_one_response_still_waits(conn: asyncpg.Connection[Any], token: UUID) -> None:
-    """A range of one key asks about one response, the first of the table included."""
-    keys = ids([await submit(conn, anonymous_token=token) for _ in range(3)])
+async def test_a_range_of_one_id_asks_about_one_response(conn: Connection, token: UUID) -> None:
+    """After id - 1 and up to id is that response or nothing, also for the table's first."""
+    response_ids = await submit_some(conn, token, 3)
+    await record_score(conn, response_id=response_ids[1], score_data={})
 
-    async def waits(key: int) -> bool:
-        return ids(await get_unscored_responses(conn, after=key - 1, up_to=key)) == [key]
+    found = [await backlog(conn, after=each - 1, up_to=each) for each in response_ids]
 
-    assert keys[0] == 1
-    assert [await waits(key) for key in keys] == [True, True, True]
-    await record_score(conn, response_id=keys[1], score_data={})
-    assert [await waits(key) for key in keys] == [True, False, True]
+    assert response_ids[0] == 1
+    assert found == [[response_ids[0]], [], [response_ids[2]]]
 
 
-async def test_what_is_to_be_scored_again(conn: asyncpg.Connection[Any], token: UUID) -> None:
-    """With a model, a prompt version or both, what has no score by just these comes back."""
-    keys = ids([await submit(conn, anonymous_token=token) for _ in range(4)])
-    for key, model_id, prompt_version in (
-        (keys[0], "a", "1"),
-        (keys[0], "b", "2"),
-        (keys[1], "a", "2"),
-        (keys[2], None, None),
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ({}, [4]),
+        ({"model_id": "a"}, [3, 4]),
+        ({"prompt_version": "2"}, [3, 4]),
+        ({"model_id": "a", "prompt_version": "2"}, [1, 3, 4]),
+        ({"model_id": "c"}, [1, 2, 3, 4]),
+    ],
+    ids=str,
+)
+async def test_the_backlog_of_a_model_or_prompt_version_is_what_has_no_score_by_it(
+    conn: Connection, token: UUID, by: dict[str, Any], expected: list[int]
+) -> None:
+    """With both given, a score by another model or another version does not count."""
+    await submit_some(conn, token, 4)
+    for response_id, model_id, prompt_version in (
+        (1, "a", "1"),
+        (1, "b", "2"),
+        (2, "a", "2"),
+        (3, None, None),
     ):
-        await record_score(
-            conn,
-            response_id=key,
-            score_data={},
-            model_id=model_id,
-            prompt_version=prompt_version,
-        )
+        author = {"model_id": model_id, "prompt_version": prompt_version}
+        await record_score(conn, response_id=response_id, score_data={}, **author)
 
-    async def backlog(**by: Any) -> list[int]:
-        return ids(await get_unscored_responses(conn, **by))
-
-    assert await backlog() == [keys[3]]
-    assert await backlog(model_id="a") == [keys[2], keys[3]]
-    assert await backlog(prompt_version="2") == [keys[2], keys[3]]
-    assert await backlog(model_id="a", prompt_version="2") == [keys[0], keys[2], keys[3]]
-    assert await backlog(model_id="c") == keys
+    assert await backlog(conn, **by) == expected
 
 
-async def test_the_backlog_in_pages(conn: asyncpg.Connection[Any], token: UUID) -> None:
-    """Limit and after page through the backlog while it is worked off; the end is an empty page."""
-    keys = ids([await submit(conn, anonymous_token=token) for _ in range(7)])
+async def test_the_backlog_is_paged_while_it_is_worked_off(conn: Connection, token: UUID) -> None:
+    """Limit and after return each response once; the end is an empty page."""
+    response_ids = await submit_some(conn, token, 7)
 
     seen: list[int] = []
     after = None
-    while page := await get_unscored_responses(conn, limit=3, after=after):
-        seen += ids(page)
+    while page := await backlog(conn, limit=3, after=after):
+        assert len(page) <= 3
+        seen += page
         after = seen[-1]
         await record_score(conn, response_id=seen[-1], score_data={})
 
-    assert seen == keys
+    assert seen == response_ids
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
-async def test_a_walk_gives_everybody_s_rows_once_oldest_first(
-    conn: asyncpg.Connection[Any], user_id: int, batch_size: int
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 9, 1000])
+async def test_an_iteration_yields_each_row_of_its_owners_once_oldest_first(
+    conn: Connection, user_id: int, token: UUID, batch_size: int
 ) -> None:
-    """Without an owner all rows come back whole, in batches of any size."""
+    """In batches of any size: all rows without an owner, else those of the owner or the two."""
+    user, anonymous = {"user_id": user_id}, {"anonymous_token": token}
     stored = [
         await submit(conn, f"q{number}", **owner)
         for number in range(3)
-        for owner in ({"user_id": user_id}, {"anonymous_token": uuid4()})
+        for owner in (user, {"anonymous_token": uuid4()}, anonymous)
+    ]
+    whose: list[tuple[dict[str, Any], list[Any]]] = [
+        ({}, stored),
+        (user, stored[::3]),
+        (anonymous, stored[2::3]),
+        ({**user, **anonymous}, [row for row in stored if row not in stored[1::3]]),
     ]
 
-    assert [row async for row in iter_responses(conn, batch_size=batch_size)] == stored
+    for owner, rows in whose:
+        iteration = iter_responses(conn, **owner, batch_size=batch_size)
+        assert [row async for row in iteration] == rows
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 1000])
-async def test_a_walk_of_one_owner_or_two(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID, batch_size: int
+@pytest.mark.parametrize("owned", [False, True])
+async def test_an_iteration_is_filtered_by_module_question_and_time(
+    conn: Connection, token: UUID, *, owned: bool
 ) -> None:
-    """With an owner their rows come, with both owners those of either, and nobody else's."""
-    users, visitors = [], []
-    for _ in range(3):
-        users.append(await submit(conn, user_id=user_id))
-        await submit(conn, anonymous_token=uuid4())
-        visitors.append(await submit(conn, anonymous_token=token))
-    size = {"batch_size": batch_size}
+    """Since is inclusive and until exclusive."""
+    for module_slug in ("m1", "m2"):
+        await submit_all(conn, ("q1", "q2"), module_slug=module_slug, anonymous_token=token)
+    await backdate(conn, [(number, (4 - number) * DAY) for number in (1, 2, 3, 4)])
+    times = dict(await conn.fetch("SELECT response_id, created_at FROM assessment_responses"))
+    owner: dict[str, Any] = {"anonymous_token": token} if owned else {}
 
-    assert await walked(conn, user_id=user_id, **size) == ids(users)
-    assert await walked(conn, anonymous_token=token, **size) == ids(visitors)
-    assert await walked(conn, user_id=user_id, anonymous_token=token, **size) == sorted(
-        ids(users) + ids(visitors)
-    )
-
-
-@pytest.mark.parametrize("whose", ["everybody's", "a visitor's"])
-async def test_a_walk_may_be_narrowed(
-    conn: asyncpg.Connection[Any], token: UUID, whose: str
-) -> None:
-    """By module, by question, from a moment on and up to one: since counts, until does not."""
-    keys = [
-        (await submit(conn, question_id, module_slug=module_slug, anonymous_token=token))[
-            "response_id"
-        ]
-        for module_slug in ("m1", "m2")
-        for question_id in ("q1", "q2")
-    ]
-    for days, key in enumerate(reversed(keys)):
-        await backdate(conn, key, days * DAY)
-    moments = dict(await conn.fetch("SELECT response_id, created_at FROM assessment_responses"))
-    owner: dict[str, Any] = {} if whose == "everybody's" else {"anonymous_token": token}
-
-    assert await walked(conn, **owner, module_slug="m2") == keys[2:]
-    assert await walked(conn, **owner, question_id="q1") == keys[::2]
-    assert await walked(conn, **owner, since=moments[keys[1]]) == keys[1:]
-    assert await walked(conn, **owner, until=moments[keys[1]]) == keys[:1]
-    assert (
-        await walked(conn, **owner, since=moments[keys[1]], until=moments[keys[3]], batch_size=1)
-        == keys[1:3]
-    )
+    assert await iterate(conn, **owner, module_slug="m2") == [3, 4]
+    assert await iterate(conn, **owner, question_id="q1") == [1, 3]
+    assert await iterate(conn, **owner, since=times[2]) == [2, 3, 4]
+    assert await iterate(conn, **owner, until=times[2]) == [1]
+    assert await iterate(conn, **owner, since=times[2], until=times[4], batch_size=1) == [2, 3]
 
 
-async def test_a_walk_holds_no_connection_between_batches(database: str) -> None:
-    """On a pool of one connection, other work goes on inside the walk."""
+async def test_an_iteration_holds_no_connection_between_batches(database: str) -> None:
+    """On a pool of one connection, other work goes on inside the iteration."""
     async with asyncpg.create_pool(database, min_size=1, max_size=1) as pool:
         await submit_all(pool, ("q1", "q2", "q3"), anonymous_token=uuid4())
         async for row in iter_responses(pool, batch_size=1):
@@ -179,8 +166,8 @@ async def test_a_walk_holds_no_connection_between_batches(database: str) -> None
         assert await pool.fetchval("SELECT count(*) FROM assessment_scores") == 3
 
 
-async def test_a_walk_that_is_left_leaves_nothing_open(conn: asyncpg.Connection[Any]) -> None:
-    """Breaking off leaves no transaction, cursor or lock on the connection."""
+async def test_an_abandoned_iteration_leaves_nothing_open(conn: Connection) -> None:
+    """A break leaves no transaction and no cursor on the connection."""
     await submit_all(conn, ("q1", "q2"), anonymous_token=uuid4())
     async for _ in iter_responses(conn, batch_size=1):
         break
@@ -189,167 +176,31 @@ async def test_a_walk_that_is_left_leaves_nothing_open(conn: asyncpg.Connection[
     assert await conn.fetchval("SELECT count(*) FROM pg_cursors WHERE name <> ''") == 0
 
 
-async def test_a_purge_erases_what_is_old_and_unclaimed_with_its_scores(
-    conn: asyncpg.Connection[Any], user_id: int
+async def test_a_purge_erases_old_unclaimed_responses_with_their_scores(
+    conn: Connection, user_id: int
 ) -> None:
-    """Claimed responses and younger ones stay; a dry run counts the same and erases nothing."""
-    old, young, claimed = [
-        (await submit(conn, **owner))["response_id"]
-        for owner in (
-            {"anonymous_token": uuid4()},
-            {"anonymous_token": uuid4()},
-            {"user_id": user_id},
-        )
-    ]
-    for key, age in ((old, 31 * DAY), (young, 29 * DAY), (claimed, 365 * DAY)):
-        await backdate(conn, key, age)
-        await record_score(conn, response_id=key, score_data={})
+    """Claimed and younger responses stay; a dry run counts the same and erases nothing."""
+    for owner in ({"anonymous_token": uuid4()}, {"anonymous_token": uuid4()}, {"user_id": user_id}):
+        response_id = (await submit(conn, **owner))["response_id"]
+        await record_score(conn, response_id=response_id, score_data={})
+    await backdate(conn, [(1, 31 * DAY), (2, 29 * DAY), (3, 365 * DAY)])
 
     assert await purge_anonymous_responses(conn, older_than=30 * DAY, dry_run=True) == 1
-    assert await walked(conn) == [old, young, claimed]
+    assert await counts(conn) == (3, 3)
     assert await purge_anonymous_responses(conn, older_than=30 * DAY) == 1
 
-    assert await walked(conn) == [young, claimed]
-    assert await conn.fetchval("SELECT count(*) FROM assessment_scores") == 2
+    assert await iterate(conn) == [2, 3]
+    assert await counts(conn) == (2, 2)
     assert await purge_anonymous_responses(conn, older_than=30 * DAY) == 0
 
 
-async def test_a_purge_is_bounded(conn: asyncpg.Connection[Any]) -> None:
-    """At most limit responses go at a call, and repeated calls take them all."""
-    for number in range(7):
-        key = (await submit(conn, anonymous_token=uuid4()))["response_id"]
-        await backdate(conn, key, (2 + number) * DAY)
+async def test_a_purge_is_bounded(conn: Connection) -> None:
+    """One call erases at most limit responses, and repeated calls erase them all."""
+    for _ in range(7):
+        await submit(conn, anonymous_token=uuid4())
+    await backdate(conn, [(number, (1 + number) * DAY) for number in range(1, 8)])
 
     assert await purge_anonymous_responses(conn, older_than=DAY, limit=3, dry_run=True) == 3
     purged = [await purge_anonymous_responses(conn, older_than=DAY, limit=3) for _ in range(4)]
 
     assert purged == [3, 3, 1, 0]
-
-
-async def test_a_response_claimed_during_a_purge_stays(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], user_id: int, token: UUID
-) -> None:
-    """A purge that meets an open claim waits for it, and leaves what became the user's."""
-    key = (await submit(conn, anonymous_token=token))["response_id"]
-    await backdate(conn, key, 2 * DAY)
-    claim = conn.transaction()
-    await claim.start()
-    await assessments.claim_assessment_responses(conn, anonymous_token=token, user_id=user_id)
-    purging = asyncio.create_task(purge_anonymous_responses(other, older_than=DAY))
-    await until_waiting_for_lock(conn, other.get_server_pid())
-    await claim.commit()
-
-    assert await purging == 0
-    assert ids(await assessments.get_responses(conn, user_id=user_id)) == [key]
-
-
-async def test_a_learner_erased_leaves_nothing_and_nobody_else_is_touched(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
-) -> None:
-    """After delete_responses no row of theirs is in any table, and every other row is as it was."""
-    others: list[dict[str, Any]] = [
-        {"user_id": await new_user(conn)},
-        {"anonymous_token": uuid4()},
-    ]
-    owners: list[dict[str, Any]] = [{"user_id": user_id}, {"anonymous_token": token}, *others]
-    for owner in owners:
-        for _ in range(2):
-            key = (await submit(conn, **owner))["response_id"]
-            await record_score(conn, response_id=key, score_data={"of": "theirs"})
-    rest = """
-        SELECT * FROM assessment_responses LEFT JOIN assessment_scores USING (response_id)
-        WHERE user_id IS DISTINCT FROM $1 AND anonymous_token IS DISTINCT FROM $2
-        ORDER BY response_id
-    """
-    before = await conn.fetch(rest, user_id, token)
-
-    assert await assessments.delete_responses(conn, user_id=user_id, anonymous_token=token) == 4
-
-    assert await conn.fetch(rest, user_id, token) == before
-    assert await conn.fetchval("SELECT count(*) FROM assessment_responses") == 4
-    assert await conn.fetchval("SELECT count(*) FROM assessment_scores") == 4
-    assert await assessments.delete_responses(conn, user_id=user_id, anonymous_token=token) == 0
-
-
-async def test_one_owner_erased_leaves_the_other(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
-) -> None:
-    """With one owner given only theirs go; with none given nothing does."""
-    await submit(conn, user_id=user_id)
-    await submit(conn, anonymous_token=token)
-
-    with pytest.raises(assessments.InvalidInput):
-        await assessments.delete_responses(conn)
-    assert await assessments.delete_responses(conn, anonymous_token=token) == 1
-    assert len(await assessments.get_responses(conn, user_id=user_id)) == 1
-    assert await assessments.delete_responses(conn, user_id=user_id) == 1
-
-
-def _walk(name: str, value: Any) -> Callable[[Any], Awaitable[Any]]:
-    return lambda conn: walked(conn, **{name: value})
-
-
-def _backlog(name: str, value: Any) -> Callable[[Any], Awaitable[Any]]:
-    return lambda conn: get_unscored_responses(conn, **{name: value})
-
-
-def _purge(**arguments: Any) -> Callable[[Any], Awaitable[Any]]:
-    return lambda conn: purge_anonymous_responses(conn, **arguments)
-
-
-NAIVE = datetime(2026, 11, 22)  # noqa: DTZ001 - that is what is refused
-AWARE = datetime(2026, 11, 22, tzinfo=timezone.utc)
-
-
-@pytest.mark.parametrize(
-    ("call", "parameter"),
-    [
-        *(
-            (_walk(name, value), name)
-            for name, value in (
-                ("user_id", 0),
-                ("anonymous_token", "token"),
-                ("module_slug", ""),
-                ("question_id", 1),
-                ("since", NAIVE),
-                ("until", "2026-11-22"),
-                ("until", AWARE.date()),
-                ("since", datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))),
-                ("until", datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))),
-                ("batch_size", 0),
-                ("batch_size", None),
-            )
-        ),
-        *(
-            (_backlog(name, value), name)
-            for name, value in (
-                ("model_id", ""),
-                ("prompt_version", 1),
-                ("limit", 0),
-                ("limit", None),
-                ("after", -1),
-                ("after", True),
-                ("after", False),
-                ("up_to", 0),
-                ("up_to", 1.5),
-            )
-        ),
-        (_purge(older_than=timedelta(0)), "older_than"),
-        (_purge(older_than=-DAY), "older_than"),
-        (_purge(older_than=90), "older_than"),
-        (_purge(older_than=timedelta.max), "older_than"),
-        (_purge(older_than=DAY, limit=0), "limit"),
-        (_purge(older_than=DAY, dry_run=1), "dry_run"),
-    ],
-)
-async def test_bad_input_is_named(
-    conn: asyncpg.Connection[Any], call: Callable[[Any], Awaitable[Any]], parameter: str
-) -> None:
-    """The error names the argument, and nothing is asked of the database."""
-    sent = StatementLog(conn)
-
-    with pytest.raises(assessments.InvalidInput) as raised:
-        await call(conn)
-
-    assert raised.value.parameter == parameter
-    assert await sent.complete() == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -10,160 +9,107 @@ from uuid import UUID, uuid4
 import pytest
 
 import assessments
-from tests.helpers.observe import until_waiting_for_lock
-from tests.helpers.rows import ids, new_user, questions, submit, submit_all
+from assessments import (
+    claim_assessment_responses,
+    get_latest_responses,
+    get_responses,
+    get_responses_for_question,
+    get_responses_with_latest_score,
+)
+from assessments.backoffice import record_score
+from tests.helpers.calls import TOKEN, Subject, catalogue
+from tests.helpers.rows import counts, ids, submit, submit_all
 
 if TYPE_CHECKING:
     import asyncpg
 
+    Connection = asyncpg.Connection[Any]
 
-async def test_submit_returns_the_row_as_stored(
-    conn: asyncpg.Connection[Any], user_id: int
+OPTIONAL: dict[str, Any] = {
+    "learning_outcome_id": "lo1",
+    "content_id": uuid4(),
+    "answer_metadata": {"seconds": 12, "nested": {"list": [1, 2.5, None, True, "é"]}},
+}
+
+
+@pytest.mark.parametrize("given", [OPTIONAL, {}], ids=["every column", "required columns"])
+@pytest.mark.parametrize("owner", ["user_id", "anonymous_token"])
+async def test_submit_and_reads_return_the_row_as_stored(
+    conn: Connection, user_id: int, token: UUID, owner: str, given: dict[str, Any]
 ) -> None:
-    """Every column comes back under its own name with the value given, typed."""
-    content_id = uuid4()
+    """Columns come back typed, by name and in order; an omitted one is None, or {} for metadata."""
+    owners: dict[str, Any] = {"user_id": None, "anonymous_token": None}
+    owners[owner] = {"user_id": user_id, "anonymous_token": token}[owner]
     before = datetime.now(timezone.utc) - timedelta(minutes=1)
 
     stored = await assessments.submit_response(
-        conn,
-        user_id=user_id,
-        question_id="q1",
-        module_slug="m1",
-        learning_outcome_id="lo1",
-        content_id=content_id,
-        answer_text="Because.",
-        answer_metadata={"seconds": 12, "nested": {"list": [1, 2.5, None, True, "é"]}},
+        conn, question_id="q1", module_slug="m1", answer_text="Because.", **owners, **given
     )
 
-    assert isinstance(stored["response_id"], int)
-    assert before < stored["created_at"] < before + timedelta(minutes=2)
     assert type(stored) is dict
-    expected = {
+    assert isinstance(stored["response_id"], int)
+    assert isinstance(stored["anonymous_token"], (UUID, type(None)))
+    assert before < stored["created_at"] < before + timedelta(minutes=2)
+    assert dict(stored) == {
         "response_id": stored["response_id"],
-        "anonymous_token": None,
-        "user_id": user_id,
+        **owners,
         "question_id": "q1",
         "module_slug": "m1",
-        "learning_outcome_id": "lo1",
-        "content_id": content_id,
+        **({"learning_outcome_id": None, "content_id": None, "answer_metadata": {}} | given),
         "answer_text": "Because.",
-        "answer_metadata": {"seconds": 12, "nested": {"list": [1, 2.5, None, True, "é"]}},
         "created_at": stored["created_at"],
     }
-    assert dict(stored) == expected
     assert list(stored) == list(assessments.AssessmentResponse.__annotations__)
+    assert await get_responses(conn, **owners) == [stored]
+    assert await get_responses_for_question(conn, **owners, question_id="q1") == [stored]
 
 
-async def test_submit_leaves_optional_columns_empty(
-    conn: asyncpg.Connection[Any], token: UUID
-) -> None:
-    """What is left out is None, and metadata is an empty dict."""
-    stored = await assessments.submit_response(
-        conn, anonymous_token=token, question_id="q1", module_slug="m1", answer_text=""
-    )
-
-    assert stored["anonymous_token"] == token
-    assert isinstance(stored["anonymous_token"], UUID)
-    assert stored["user_id"] is None
-    assert stored["learning_outcome_id"] is None
-    assert stored["content_id"] is None
-    assert stored["answer_metadata"] == {}
-    assert stored["answer_text"] == ""
-
-
-async def test_submit_always_makes_a_new_row(conn: asyncpg.Connection[Any], user_id: int) -> None:
-    """The same answer twice is two attempts."""
-    first = await submit(conn, user_id=user_id)
-    second = await submit(conn, user_id=user_id)
-
-    assert first["response_id"] < second["response_id"]
-    assert ids(await assessments.get_responses(conn, user_id=user_id)) == ids([second, first])
-
-
-async def test_what_is_read_is_what_was_returned(
-    conn: asyncpg.Connection[Any], user_id: int
-) -> None:
-    """Every way of reading gives a row exactly as submitting it did."""
-    stored = await submit(conn, user_id=user_id, answer_metadata={"a": 1})
-
-    assert await assessments.get_responses(conn, user_id=user_id) == [stored]
-    assert await assessments.get_responses_for_question(
-        conn, user_id=user_id, question_id="q1"
-    ) == [stored]
-
-
-async def test_unknown_user_is_named_and_the_transaction_goes_on(
-    conn: asyncpg.Connection[Any],
+async def test_an_unknown_user_is_refused_and_the_transaction_goes_on(
+    conn: Connection, token: UUID
 ) -> None:
     """A user_id that is not in users raises UnknownUser, stores nothing and aborts nothing."""
-    token = uuid4()
     async with conn.transaction():
-        with pytest.raises(assessments.UnknownUser) as raised:
+        with pytest.raises(assessments.UnknownUser):
             await submit(conn, user_id=2**40)
         await submit(conn, anonymous_token=token)
 
-    assert isinstance(raised.value, LookupError)
-    assert await conn.fetchval("SELECT count(*) FROM assessment_responses") == 1
+    assert await counts(conn) == (1, 0)
 
 
-async def test_a_user_deleted_meanwhile_is_unknown(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], user_id: int
-) -> None:
-    """A submit that loses a race against the user's deletion raises UnknownUser too."""
-    deletion = other.transaction()
-    await deletion.start()
-    await other.execute("DELETE FROM users WHERE user_id = $1", user_id)
-
-    submitting = asyncio.create_task(submit(conn, user_id=user_id))
-    await until_waiting_for_lock(other, conn.get_server_pid())
-    await deletion.commit()
-
-    with pytest.raises(assessments.UnknownUser):
-        await submitting
-    assert await conn.fetchval("SELECT count(*) FROM assessment_responses") == 0
-
-
-async def test_the_caller_decides_about_the_transaction(
-    conn: asyncpg.Connection[Any], user_id: int
-) -> None:
-    """What is submitted in a transaction that the caller rolls back is gone."""
+async def test_the_caller_s_transaction_decides(conn: Connection, user_id: int) -> None:
+    """A submission in a transaction that the caller rolls back is not stored."""
     transaction = conn.transaction()
     await transaction.start()
     await submit(conn, user_id=user_id)
     await transaction.rollback()
 
-    assert await assessments.get_responses(conn, user_id=user_id) == []
+    assert await counts(conn) == (0, 0)
 
 
-async def test_every_function_takes_a_pool_and_a_pool_s_connection(
-    pool: asyncpg.Pool[Any],
+async def test_every_function_takes_a_connection_a_pool_and_a_pool_s_connection(
+    conn: Connection, pool: asyncpg.Pool[Any], user_id: int
 ) -> None:
-    """A pool, a connection of a pool and a plain connection do the same."""
-    async with pool.acquire() as connection:
-        user_id = await new_user(connection)
-        token = uuid4()
-        for conn in (pool, connection):
-            stored = await submit(conn, anonymous_token=token)
-            await assessments.backoffice.record_score(
-                conn, response_id=stored["response_id"], score_data={"points": 1}
-            )
-            assert await assessments.get_responses(conn, anonymous_token=token) == [stored]
-            assert await assessments.get_responses_for_question(
-                conn, anonymous_token=token, question_id="q1"
-            ) == [stored]
-            scores = await assessments.get_scores(
-                conn, response_id=stored["response_id"], anonymous_token=token
-            )
-            assert len(scores) == 1
-            claimed = await assessments.claim_assessment_responses(
-                conn, anonymous_token=token, user_id=user_id, skip_answered=False
-            )
-            assert claimed == 1
+    """All three do the same, and a pool has every connection back afterwards."""
+    results = []
+    async with pool.acquire() as pooled:
+        for each in (conn, pooled, pool):
+            sizes: dict[str, Any] = {}
+            for name in catalogue():
+                await conn.execute("DELETE FROM assessment_responses")
+                response_id = (await submit(conn, anonymous_token=TOKEN))["response_id"]
+                await record_score(conn, response_id=response_id, score_data={})
+                subject = Subject(user_id=user_id, response_id=response_id)
+                result = await catalogue(subject)[name](each)
+                sizes[name] = len(result) if isinstance(result, (list, dict)) else result
+            results.append(sizes)
+
+    assert results[0] == results[1] == results[2]
+    assert results[0]["get_scores"] == results[0]["claim_assessment_responses"] == 1
     assert pool.get_idle_size() == pool.get_size()
 
 
 async def test_newest_first_even_within_one_transaction(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
+    conn: Connection, user_id: int, token: UUID
 ) -> None:
     """Rows of one transaction share created_at: response_id decides, also after a claim."""
     async with conn.transaction():
@@ -171,14 +117,14 @@ async def test_newest_first_even_within_one_transaction(
     newest_first = ids(reversed(stored))
 
     assert len({response["created_at"] for response in stored}) == 1
-    assert ids(await assessments.get_responses(conn, anonymous_token=token)) == newest_first
+    assert ids(await get_responses(conn, anonymous_token=token)) == newest_first
 
-    await assessments.claim_assessment_responses(conn, anonymous_token=token, user_id=user_id)
-    assert ids(await assessments.get_responses(conn, user_id=user_id)) == newest_first
+    await claim_assessment_responses(conn, anonymous_token=token, user_id=user_id)
+    assert ids(await get_responses(conn, user_id=user_id)) == newest_first
 
 
 async def test_created_at_comes_before_response_id_in_the_order(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], user_id: int
+    conn: Connection, other: Connection, user_id: int
 ) -> None:
     """A transaction that began earlier and wrote later sorts by when it began."""
     async with other.transaction():
@@ -187,88 +133,121 @@ async def test_created_at_comes_before_response_id_in_the_order(
         older = await submit(other, user_id=user_id)
 
     assert older["response_id"] > newer["response_id"]
-    assert ids(await assessments.get_responses(conn, user_id=user_id)) == ids([newer, older])
+    assert ids(await get_responses(conn, user_id=user_id)) == ids([newer, older])
 
 
-async def test_filters_by_module_and_question(conn: asyncpg.Connection[Any], user_id: int) -> None:
-    """A filter that is given narrows the list; both together narrow it to both."""
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"module_slug": "m1"}, ["m1 q2", "m1 q1"]),
+        ({"question_id": "q2"}, ["m2 q2", "m1 q2"]),
+        ({"module_slug": "m2", "question_id": "q1"}, ["m2 q1"]),
+        ({"module_slug": "m3"}, []),
+    ],
+)
+async def test_filters_narrow_the_list(
+    conn: Connection, user_id: int, filters: dict[str, Any], expected: list[str]
+) -> None:
+    """A given filter narrows the list; both together narrow it to both."""
     for module_slug in ("m1", "m2"):
         for question_id in ("q1", "q2"):
             await submit(conn, question_id, module_slug=module_slug, user_id=user_id)
 
-    def found(responses: list[assessments.AssessmentResponse]) -> list[tuple[str, str]]:
-        return [(row["module_slug"], row["question_id"]) for row in responses]
+    rows = await get_responses(conn, user_id=user_id, **filters)
 
-    get = assessments.get_responses
-    assert found(await get(conn, user_id=user_id, module_slug="m1")) == [("m1", "q2"), ("m1", "q1")]
-    assert found(await get(conn, user_id=user_id, question_id="q2")) == [("m2", "q2"), ("m1", "q2")]
-    assert found(await get(conn, user_id=user_id, module_slug="m2", question_id="q1")) == [
-        ("m2", "q1")
-    ]
-    assert await get(conn, user_id=user_id, module_slug="m3") == []
+    assert [f"{row['module_slug']} {row['question_id']}" for row in rows] == expected
 
 
 async def test_both_owners_are_read_in_one_order(
-    conn: asyncpg.Connection[Any], user_id: int, token: UUID
+    conn: Connection, user_id: int, token: UUID
 ) -> None:
-    """With both owners their rows come merged, newest first, within limit and cursor."""
-    stored = [
-        await submit(conn, f"q{number}", **owner)
-        for number in range(3)
-        for owner in ({"user_id": user_id}, {"anonymous_token": token})
-    ]
-    newest_first = list(reversed(stored))
+    """The rows of two owners come merged, newest first, within limit and cursor."""
     both: dict[str, Any] = {"user_id": user_id, "anonymous_token": token}
+    stored = [
+        await submit(conn, f"q{number}", **{name: owner})
+        for number in range(3)
+        for name, owner in both.items()
+    ]
+    newest_first = stored[::-1]
+    cursor = newest_first[2]["created_at"], newest_first[2]["response_id"]
 
-    assert await assessments.get_responses(conn, **both) == newest_first
-    assert await assessments.get_responses(conn, **both, limit=4) == newest_first[:4]
-    last = newest_first[2]
-    assert (
-        await assessments.get_responses(
-            conn, **both, limit=2, before=(last["created_at"], last["response_id"])
-        )
-        == newest_first[3:5]
-    )
-    assert (
-        await assessments.get_responses_for_question(conn, **both, question_id="q1")
-        == newest_first[2:4]
-    )
+    assert await get_responses(conn, **both) == newest_first
+    assert await get_responses(conn, **both, limit=4) == newest_first[:4]
+    assert await get_responses(conn, **both, limit=2, before=cursor) == newest_first[3:5]
+    assert await get_responses_for_question(conn, **both, question_id="q1") == newest_first[2:4]
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 7, 12])
-async def test_pages_give_each_row_once(
-    conn: asyncpg.Connection[Any], user_id: int, page_size: int
+@pytest.mark.parametrize("get", [get_responses, get_responses_with_latest_score])
+async def test_pages_return_each_row_once(
+    conn: Connection, user_id: int, token: UUID, get: Any, page_size: int
 ) -> None:
-    """Paging by cursor over equal timestamps, with rows arriving, gives each earlier row once."""
-    for _ in range(4):
+    """Keyset pages over equal timestamps, with rows arriving, hold each earlier row once."""
+    for _ in range(6):
         async with conn.transaction():
-            await submit_all(conn, ("q1", "q2", "q3"), user_id=user_id)
-    expected = ids(await assessments.get_responses(conn, user_id=user_id))
+            await submit_all(conn, ("q1", "q2"), user_id=user_id)
+            await submit_all(conn, ("q1", "q2"), anonymous_token=token)
+    await submit(conn, anonymous_token=uuid4())
+    user, anonymous = {"user_id": user_id}, {"anonymous_token": token}
 
-    seen: list[int] = []
-    before = None
-    while page := await assessments.get_responses(
-        conn, user_id=user_id, limit=page_size, before=before
-    ):
-        seen += ids(page)
-        before = (page[-1]["created_at"], page[-1]["response_id"])
-        await submit(conn, "arrived", user_id=user_id)
+    for owner in (user, anonymous, {**user, **anonymous}):
+        for filters in ({}, {"question_id": "q2"}, {"module_slug": "m1"}, {"module_slug": "m9"}):
+            narrowed: Any = {**owner, **filters}
+            expected = ids(await get_responses(conn, **narrowed))
+            seen: list[int] = []
+            before = None
+            while page := await get(conn, **narrowed, limit=page_size, before=before):
+                assert len(page) <= page_size
+                seen += ids(page)
+                before = (page[-1]["created_at"], page[-1]["response_id"])
+                await submit(conn, "q2", user_id=user_id)
+            assert seen == expected
 
-    assert seen == expected
 
-
-async def test_a_page_after_exactly_the_last_row_is_empty(
-    conn: asyncpg.Connection[Any], user_id: int
+async def test_the_newest_response_to_each_question_newest_first(
+    conn: Connection, user_id: int
 ) -> None:
-    """Where limit rows were left and taken, the next page is empty and not an error."""
-    await submit_all(conn, ("q1", "q2"), user_id=user_id)
-    page = await assessments.get_responses(conn, user_id=user_id, limit=2)
-    last = page[-1]
+    """Of several responses to a question the newest counts, by created_at, then response_id."""
+    async with conn.transaction():
+        await submit_all(conn, ("q1", "q2", "q3", "q2"), user_id=user_id)
+    last = await submit(conn, "q1", user_id=user_id)
+    stored = await get_responses(conn, user_id=user_id)
 
-    assert questions(page) == ["q2", "q1"]
-    assert (
-        await assessments.get_responses(
-            conn, user_id=user_id, limit=2, before=(last["created_at"], last["response_id"])
-        )
-        == []
-    )
+    latest = await get_latest_responses(conn, user_id=user_id)
+
+    assert latest == [last, stored[1], stored[2]]
+    assert [row["question_id"] for row in latest] == ["q1", "q2", "q3"]
+
+
+async def test_of_two_owners_the_newer_response_counts(
+    conn: Connection, user_id: int, token: UUID
+) -> None:
+    """With both owners each question comes once, from whoever responded last."""
+    await submit(conn, "q1", user_id=user_id)
+    newer_anonymous = await submit(conn, "q1", anonymous_token=token)
+    await submit(conn, "q2", anonymous_token=token)
+    newer_of_user = await submit(conn, "q2", user_id=user_id)
+
+    latest = await get_latest_responses(conn, user_id=user_id, anonymous_token=token)
+
+    assert latest == [newer_of_user, newer_anonymous]
+
+
+@pytest.mark.parametrize("owner", ["user_id", "anonymous_token"])
+async def test_latest_responses_are_filtered_before_the_newest_is_chosen(
+    conn: Connection, user_id: int, token: UUID, owner: str
+) -> None:
+    """Only the given questions come back, each with the newest response in the given module."""
+    whose: Any = {owner: {"user_id": user_id, "anonymous_token": token}[owner]}
+    one = await submit(conn, "q1", module_slug="m1", **whose)
+    two = await submit(conn, "q2", module_slug="m1", **whose)
+    newer = await submit(conn, "q1", module_slug="m2", **whose)
+
+    async def latest(**filters: Any) -> list[int]:
+        return ids(await get_latest_responses(conn, **whose, **filters))
+
+    assert await latest(question_ids=["q1", "q9", "q1"]) == ids([newer])
+    assert await latest(question_ids=("q1", "q2")) == ids([newer, two])
+    assert await latest(question_ids={"q1"}, module_slug="m1") == ids([one])
+    assert await latest(module_slug="m1") == ids([two, one])
+    assert await latest(question_ids=[]) == []

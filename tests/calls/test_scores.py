@@ -1,55 +1,50 @@
-"""Scores: a history that is only ever added to."""
+"""Scores: an append-only history."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import assessments
-from assessments.backoffice import record_score, record_scores
-from tests.helpers.observe import until_waiting_for_lock
-from tests.helpers.rows import submit
+from assessments import get_responses_with_latest_score, get_scores
+from assessments.backoffice import record_score
+from tests.helpers.observe import StatementLog
+from tests.helpers.rows import counts, submit
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     import asyncpg
 
-    from assessments import NewScore
+    Connection = asyncpg.Connection[Any]
 
 
-async def test_record_score_returns_the_row_as_stored(
-    conn: asyncpg.Connection[Any], token: UUID
+@pytest.mark.parametrize("by", [{"model_id": "model-1", "prompt_version": "p7"}, {}], ids=repr)
+async def test_record_score_and_reads_return_the_row_as_stored(
+    conn: Connection, token: UUID, by: dict[str, Any]
 ) -> None:
-    """Every column comes back under its own name with the value given, typed."""
+    """Columns come back typed, by name; without a model and a prompt version they are None."""
     response = await submit(conn, anonymous_token=token)
+    response_id = response["response_id"]
+    score_data = {"points": 3.5, "rubric": ["clear", "complete"]}
 
-    stored = await record_score(
-        conn,
-        response_id=response["response_id"],
-        score_data={"points": 3.5, "rubric": ["clear", "complete"]},
-        model_id="model-1",
-        prompt_version="p7",
-    )
+    stored = await record_score(conn, response_id=response_id, score_data=score_data, **by)
 
     assert isinstance(stored["score_id"], int)
     assert stored["created_at"] >= response["created_at"]
     assert stored == {
         "score_id": stored["score_id"],
-        "response_id": response["response_id"],
-        "score_data": {"points": 3.5, "rubric": ["clear", "complete"]},
-        "model_id": "model-1",
-        "prompt_version": "p7",
+        "response_id": response_id,
+        "score_data": score_data,
+        **({"model_id": None, "prompt_version": None} | by),
         "created_at": stored["created_at"],
     }
+    assert await get_scores(conn, response_id=response_id, anonymous_token=token) == [stored]
 
 
-async def test_scores_are_a_history_newest_first(
-    conn: asyncpg.Connection[Any], token: UUID
-) -> None:
-    """Scoring again adds a row and leaves those before it, even within one transaction."""
+async def test_scores_are_a_history_newest_first(conn: Connection, token: UUID) -> None:
+    """Scoring again adds a row and keeps those before it, even within one transaction."""
     response_id = (await submit(conn, anonymous_token=token))["response_id"]
     async with conn.transaction():
         recorded = [
@@ -58,68 +53,46 @@ async def test_scores_are_a_history_newest_first(
         ]
     last = await record_score(conn, response_id=response_id, score_data={}, model_id="m")
 
-    scores = await assessments.get_scores(conn, response_id=response_id, anonymous_token=token)
+    scores = await get_scores(conn, response_id=response_id, anonymous_token=token)
 
     assert scores == [last, *reversed(recorded)]
 
 
-async def test_a_score_without_a_model_is_a_person_s(
-    conn: asyncpg.Connection[Any], token: UUID
+async def test_an_unknown_response_is_refused_and_the_transaction_goes_on(
+    conn: Connection, token: UUID
 ) -> None:
-    """model_id and prompt_version may be left out."""
-    response_id = (await submit(conn, anonymous_token=token))["response_id"]
-
-    stored = await record_score(conn, response_id=response_id, score_data={})
-
-    assert stored["model_id"] is stored["prompt_version"] is None
-
-
-async def test_unknown_response_is_named_and_the_transaction_goes_on(
-    conn: asyncpg.Connection[Any], token: UUID
-) -> None:
-    """Scoring what is not there raises UnknownResponse, stores nothing and aborts nothing."""
+    """A response_id that is not stored raises UnknownResponse and aborts nothing."""
     response_id = (await submit(conn, anonymous_token=token))["response_id"]
     async with conn.transaction():
-        with pytest.raises(assessments.UnknownResponse) as raised:
+        with pytest.raises(assessments.UnknownResponse):
             await record_score(conn, response_id=response_id + 1, score_data={})
         await record_score(conn, response_id=response_id, score_data={})
 
-    assert isinstance(raised.value, LookupError)
-    assert await conn.fetchval("SELECT count(*) FROM assessment_scores") == 1
+    assert await counts(conn) == (1, 1)
 
 
-@pytest.mark.parametrize("how", ["one", "many"])
-async def test_a_response_deleted_meanwhile_is_unknown_and_the_transaction_goes_on(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], token: UUID, how: str
+async def test_each_response_with_its_newest_score_in_one_query(
+    conn: Connection, user_id: int, token: UUID
 ) -> None:
-    """A score that loses a race against an erasure raises UnknownResponse and aborts nothing."""
-    response_id = (await submit(conn, anonymous_token=token))["response_id"]
-    erasure = other.transaction()
-    await erasure.start()
-    await other.execute("DELETE FROM assessment_responses")
-
+    """The rows of get_responses, each with its newest score or None, take a single query."""
+    first = await submit(conn, "q1", user_id=user_id)
+    second = await submit(conn, "q2", anonymous_token=token)
+    third = await submit(conn, "q3", user_id=user_id)
     async with conn.transaction():
-        new: NewScore = {"response_id": response_id, "score_data": {"points": 1}}
-        scoring: asyncio.Task[Any] = asyncio.create_task(
-            record_score(conn, **new) if how == "one" else record_scores(conn, [new])
-        )
-        await until_waiting_for_lock(other, conn.get_server_pid())
-        await erasure.commit()
-        with pytest.raises(assessments.UnknownResponse):
-            await scoring
-        await submit(conn, anonymous_token=token)
+        scores = [
+            await record_score(conn, response_id=first["response_id"], score_data={"points": n})
+            for n in range(3)
+        ]
+    other = await record_score(
+        conn, response_id=second["response_id"], score_data={}, model_id="m", prompt_version="p"
+    )
+    sent = StatementLog(conn)
 
-    assert await conn.fetchval("SELECT count(*) FROM assessment_responses") == 1
+    rows = await get_responses_with_latest_score(conn, user_id=user_id, anonymous_token=token)
 
-
-async def test_a_claim_held_open_does_not_hold_up_scoring(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], user_id: int, token: UUID
-) -> None:
-    """A score is recorded at once while a claim of its response waits for its commit."""
-    response_id = (await submit(conn, anonymous_token=token))["response_id"]
-    async with other.transaction():
-        await assessments.claim_assessment_responses(other, anonymous_token=token, user_id=user_id)
-        await asyncio.wait_for(record_score(conn, response_id=response_id, score_data={}), 10)
-
-    scores = await assessments.get_scores(conn, response_id=response_id, user_id=user_id)
-    assert len(scores) == 1
+    assert rows == [
+        {**third, "latest_score": None},
+        {**second, "latest_score": other},
+        {**first, "latest_score": scores[-1]},
+    ]
+    assert len(await sent.complete()) == 1

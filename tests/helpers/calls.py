@@ -1,7 +1,7 @@
-"""One catalogue of the public calls: every function, with every argument.
+"""The catalogue of public calls: every function, with every argument.
 
 Tests of rights, locks, secrets, validation, timeouts and lost connections take their calls from
-here. A function or an argument that is missing here fails `tests/calls/test_catalogue.py`.
+it. A function or an argument missing here fails `tests/calls/test_catalogue.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from assessments import backoffice
 from tests.helpers.rows import SECRET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 MOMENT = datetime(2026, 11, 22, tzinfo=timezone.utc)
 TOKEN = UUID("5ec2e700-70ce-4000-8000-00000000a11e")
@@ -40,6 +40,8 @@ SUBMITS = {
     "submit_responses with keys",
 }
 RECORDS = {"record_score", "record_scores"}
+BATCHES = {"responses", "scores"}
+"""The arguments that hold batch items."""
 ERASURES = {"delete_responses", "purge_anonymous_responses"}
 
 
@@ -55,20 +57,29 @@ class Call:
         answer = FUNCTIONS[self.function](conn, **self.arguments | changes)
         return [row async for row in answer] if inspect.isasyncgen(answer) else await answer
 
+    def each_argument_as(self, value: Any) -> Iterator[dict[str, Any]]:
+        """Yield changes that put *value* in place of each argument, and of each in a batch item."""
+        for name, given in self.arguments.items():
+            yield {name: value}
+            if name in BATCHES:
+                yield from ({name: [{**given[0], key: value}]} for key in given[0])
+
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom and what the calls are about; the rows that they need are the test's to store."""
+    """Whom and what the calls are about; a test stores the rows that they need."""
 
     user_id: int = 1
     anonymous_token: UUID = TOKEN
     response_id: int = 1
     writer: dict[str, Any] = field(default_factory=lambda: {"anonymous_token": TOKEN})
     """The owner of what is submitted."""
+    text: str = SECRET
+    """What answers, metadata and scores hold."""
 
 
 def catalogue(subject: Subject | None = None) -> dict[str, Call]:
-    """Return a call of every function, and of each variant of it, with every argument given."""
+    """Return a call of every function, and of each variant, with every argument; erasures last."""
     subject = subject or Subject()
     owners = {"user_id": subject.user_id, "anonymous_token": subject.anonymous_token}
     response = {
@@ -79,14 +90,14 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
         "module_slug": "m1",
         "learning_outcome_id": "lo1",
         "content_id": CONTENT,
-        "answer_text": SECRET,
-        "answer_metadata": {f"metadata: {SECRET}": [SECRET]},
+        "answer_text": subject.text,
+        "answer_metadata": {f"metadata: {subject.text}": [subject.text]},
         "submission_key": None,
     }
     keyed = {**response, "submission_key": KEY}
     score = {
         "response_id": subject.response_id,
-        "score_data": {f"score: {SECRET}": SECRET},
+        "score_data": {f"score: {subject.text}": subject.text},
         "model_id": "model-1",
         "prompt_version": "p1",
     }
@@ -108,7 +119,6 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
         "get_latest_responses": {**owners, "module_slug": "m1", "question_ids": ["q1"]},
         "get_scores": {**owners, "response_id": subject.response_id},
         "claim_assessment_responses": {**owners, "skip_answered": True},
-        "delete_responses": owners,
         "record_score": score,
         "record_scores": {"scores": [score]},
         "get_unscored_responses": {
@@ -126,6 +136,7 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
             "until": MOMENT + timedelta(days=10_000),
             "batch_size": 10,
         },
+        "delete_responses": owners,
         "purge_anonymous_responses": {
             "older_than": timedelta(microseconds=1),
             "limit": 10,

@@ -1,4 +1,4 @@
-"""The JSON codecs that a host may have set on the connection that it hands over."""
+"""JSON codecs that a host may have set on its connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CODECS: dict[str, dict[str, Any]] = {
         "decoder": orjson.loads,
         "format": "text",
     },
-    "orjson as bytes": {  # a common mistake of hosts: it cannot write, and must not matter
+    "orjson as bytes": {  # a common mistake: it cannot encode, which must not matter
         "encoder": orjson.dumps,
         "decoder": orjson.loads,
         "format": "text",

@@ -1,4 +1,4 @@
-"""What a connection sends, what an error shows, and who waits for a lock."""
+"""Observe what a connection sends, what an error discloses, and who waits for a lock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def everything_shown(error: BaseException) -> str:
-    """Return everything that a log of *error* would show: its chain, arguments and attributes."""
+    """Return everything that a log of *error* could show: its chain, arguments, attributes."""
     shown = "".join(traceback.format_exception(error))
     links: list[BaseException | None] = [error]
     for link in links:
@@ -33,14 +33,14 @@ async def until_waiting_for_lock(conn: asyncpg.Connection[Any], pid: int) -> Non
 
 
 class StatementLog(list[str]):
-    """The texts of the queries that a connection sends from now on."""
+    """The queries that a connection sends from now on."""
 
     def __init__(self, conn: asyncpg.Connection[Any]) -> None:
         super().__init__()
         conn.add_query_logger(lambda record: self.append(record.query))
 
     async def complete(self) -> StatementLog:
-        """Return all of them: asyncpg reports a query a turn of the loop after its end."""
+        """Return them all: asyncpg reports a query one turn of the event loop after it ends."""
         for _ in range(3):
             await asyncio.sleep(0)
         return self

@@ -1,4 +1,4 @@
-"""What many tests need to say briefly."""
+"""Rows: what tests store, and what they read of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import assessments
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from assessments import AssessmentResponse
+    import asyncpg
+
+    from assessments import AssessmentResponse, NewResponse
 
 SECRET = "the-answer-that-nobody-may-see"  # noqa: S105 - an answer, not a password
 
@@ -20,10 +22,15 @@ async def new_user(conn: Any) -> int:
     return user_id
 
 
+def new_response(question_id: str = "q1", **changes: Any) -> NewResponse:
+    """Return a batch item of which only *changes* matter; an owner is among them."""
+    arguments = {"module_slug": "m1", "answer_text": "Because.", **changes}
+    return {"question_id": question_id, **arguments}  # type: ignore[typeddict-item]
+
+
 async def submit(conn: Any, question_id: str = "q1", **changes: Any) -> AssessmentResponse:
     """Submit a response of which only *changes* matter; an owner is among them."""
-    arguments = {"module_slug": "m1", "answer_text": "Because.", **changes}
-    return await assessments.submit_response(conn, question_id=question_id, **arguments)
+    return await assessments.submit_response(conn, **new_response(question_id, **changes))
 
 
 async def submit_all(conn: Any, questions: Iterable[str], **owner: Any) -> None:
@@ -32,11 +39,20 @@ async def submit_all(conn: Any, questions: Iterable[str], **owner: Any) -> None:
         await submit(conn, question_id, **owner)
 
 
+async def counts(conn: asyncpg.Connection[Any]) -> tuple[int, int]:
+    """Return how many responses and how many scores are stored."""
+    row = await conn.fetchrow(
+        "SELECT (SELECT count(*) FROM assessment_responses), count(*) FROM assessment_scores"
+    )
+    assert row
+    return row[0], row[1]
+
+
 def ids(responses: Iterable[AssessmentResponse]) -> list[int]:
-    """Return the keys of *responses* in their order."""
+    """Return the ids of *responses*, in order."""
     return [response["response_id"] for response in responses]
 
 
 def questions(responses: Iterable[AssessmentResponse]) -> list[str]:
-    """Return the question of each of *responses* in their order."""
+    """Return the question of each of *responses*, in order."""
     return [response["question_id"] for response in responses]
