@@ -50,7 +50,7 @@ _SCORE: dict[str, Check] = {
 def check_owner(user_id: object, anonymous_token: object) -> Columns:
     """Return the owner or owners of what is read or erased; refuse none."""
     if user_id is None and anonymous_token is None:
-        raise InvalidInput("user_id", "give user_id, anonymous_token or both")
+        raise InvalidInput("user_id", "user_id or anonymous_token is needed")
     return {
         "user_id": check_optional(check_bigint, "user_id", user_id),
         "anonymous_token": check_optional(check_random_uuid, "anonymous_token", anonymous_token),
