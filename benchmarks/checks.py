@@ -1,9 +1,9 @@
 """What the checks of a valid call cost, beside encoding the same values without any check.
 
-Everything a facade function does before the query is sent, with peers in the same run: what any
-caller pays in any case to hand the same values to asyncpg, ``json.dumps`` of the JSON and
-``str.encode`` of the texts. In microseconds a call, in the fastest of the rounds, which take turns:
-what other programs take from the machine is left out.
+The checks are everything that a facade function does before the query is sent. The peer in the same
+run is what any caller pays to hand the same values to asyncpg: ``json.dumps`` of the JSON and
+``str.encode`` of the texts. In microseconds a call, the fastest of the rounds, which alternate: so
+the load of other programs is left out.
 
     python benchmarks/checks.py [ROUNDS]
 """
@@ -73,13 +73,13 @@ def mean_microseconds(call: Callable[[], object]) -> float:
 
 
 def encoded(values: dict[str, Any]) -> list[object]:
-    """Return what any caller makes of *values* for asyncpg: bytes of texts and of JSON."""
+    """Return *values* as any caller encodes them for asyncpg: texts and JSON as bytes."""
     texts = (json.dumps(value) if isinstance(value, dict) else value for value in values.values())
     return [len(text.encode()) if isinstance(text, str) else text for text in texts]
 
 
 def cases() -> list[tuple[str, Callable[[], object], Callable[[], object], int]]:
-    """Return titles, the checks, the same values without any, and how many elements these are."""
+    """Return titles, the checks, the same values without checks, and the number of items."""
     check = arguments.check_new_response
 
     def submit(title: str, of: dict[str, Any]) -> Any:

@@ -3,11 +3,11 @@
 Two measurements in one run, in microseconds a call:
 
 1. On a real connection to an embedded PostgreSQL, three ways run the same text in turn, call by
-   call, so that the machine's drift meets all alike: bare ``Connection.fetch``, aiosql with its own
-   asyncpg adapter, and this library, which also validates, decodes JSON and makes dicts. What a way
-   adds is the median of its differences to bare within one turn.
-2. The library's own work: the same calls on a stand-in that answers at once with the very rows that
-   PostgreSQL gave. Nothing waits, so this figure is steady where the first one is not.
+   call, so that the machine's drift affects all of them alike: bare ``Connection.fetch``, aiosql
+   with its own asyncpg adapter, and this library, which also validates, decodes JSON and makes
+   dicts. What a way adds is the median of its differences to bare within one turn.
+2. The library's own work: the same calls on a stand-in that returns at once the very rows that
+   PostgreSQL returned. Nothing waits, so this figure is steady where the first one is not.
 
     python benchmarks/facade_cost.py [TURNS]
 """
@@ -54,17 +54,17 @@ class Case(NamedTuple):
 
 
 class Replay:
-    """A connection that answers at once with what a real one answered."""
+    """A connection that returns at once what a real one returned."""
 
     def __init__(self, rows: list[Any]) -> None:
         self.rows = rows
 
     async def fetch(self, *_: Any) -> list[Any]:
-        """Answer with all rows."""
+        """Return all rows."""
         return self.rows
 
     async def fetchrow(self, *_: Any) -> Any:
-        """Answer with the first row."""
+        """Return the first row."""
         return self.rows[0]
 
 

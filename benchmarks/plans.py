@@ -1,9 +1,8 @@
-"""The plan of every query on a million rows, as the server runs it once it has seen it often.
+"""The generic plan of every query on a million rows.
 
-Loads a table of the shape of a real service (users with a median of some ten answers, one with
-50,000, a third of all rows anonymous, a score for nearly every response), forces generic plans,
-runs each query with typical arguments, and prints how long it took, the buffers it touched, the
-indexes it used and what it sorted.
+Loads tables of a realistic shape (users with a median of some ten responses, one with 50,000, a
+third of all rows anonymous, a score for nearly every response), forces generic plans, runs each
+query with typical arguments, and prints the time, the buffers, the indexes and the sorts.
 
     python benchmarks/plans.py [ROWS] [--full]      --full prints the plans themselves
 """
@@ -23,7 +22,7 @@ from assessments.testing import migrations, server
 
 ROWS = 1_000_000
 HEAVY = 50_000
-"""Answers of the heaviest user, who has user_id 1."""
+"""Responses of the heaviest user, who has user_id 1."""
 UNSCORED = 100
 """The newest responses, not yet scored."""
 
@@ -45,7 +44,7 @@ INSERT INTO assessment_scores (response_id, score_data, model_id, prompt_version
 SELECT response_id, '{{"points": 3}}', 'model-1', 'p1' FROM assessment_responses
 WHERE response_id <= $1 - {UNSCORED} ORDER BY response_id;
 """
-VISITOR = "md5('7')::uuid"
+ANONYMOUS = "md5('7')::uuid"
 TWENTY = "ARRAY[" + ", ".join(f"'question-{n}'" for n in range(1, 21)) + "]"
 
 CASES: list[tuple[str, str, dict[str, str]]] = [
@@ -53,7 +52,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
     (
         "a page of both owners",
         "get_responses",
-        {"user_id": "77", "anonymous_token": VISITOR, "max_rows": "20"},
+        {"user_id": "77", "anonymous_token": ANONYMOUS, "max_rows": "20"},
     ),
     ("one question", "get_responses_for_question", {"user_id": "1", "question_id": "'question-7'"}),
     (
@@ -66,7 +65,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "get_latest_responses",
         {
             "user_id": "1",
-            "anonymous_token": VISITOR,
+            "anonymous_token": ANONYMOUS,
             "question_ids": TWENTY,
         },
     ),
@@ -75,12 +74,12 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "get_latest_responses",
         {
             "user_id": "77",
-            "anonymous_token": VISITOR,
+            "anonymous_token": ANONYMOUS,
             "question_ids": TWENTY,
         },
     ),
     ("latest of all, usual user", "get_latest_responses", {"user_id": "77"}),
-    ("latest of all, visitor", "get_latest_responses", {"anonymous_token": VISITOR}),
+    ("latest of all, anonymous owner", "get_latest_responses", {"anonymous_token": ANONYMOUS}),
     ("latest of all, heaviest user", "get_latest_responses", {"user_id": "1"}),
     (
         "latest of a module, heaviest user",
@@ -104,7 +103,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         {"model_id": "'model-1'", "prompt_version": "'p1'", "max_rows": "100"},
     ),
     (
-        "a batch of everybody's",
+        "a batch of all responses",
         "iter_responses",
         {"after_response_id": "{rows} / 2", "max_rows": "1000"},
     ),
@@ -117,7 +116,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
     (
         "claim of a token",
         "claim_assessment_responses",
-        {"anonymous_token": VISITOR, "user_id": "1", "skip_answered": "TRUE"},
+        {"anonymous_token": ANONYMOUS, "user_id": "1", "skip_answered": "TRUE"},
     ),
     ("dry run of a purge", "count_anonymous_responses", {"older_than": "interval '1 day'"}),
     (
@@ -125,7 +124,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "purge_anonymous_responses",
         {"older_than": "interval '1 day'", "max_rows": "10000"},
     ),
-    ("erasure of a visitor", "delete_responses", {"anonymous_token": VISITOR}),
+    ("erasure of an anonymous owner", "delete_responses", {"anonymous_token": ANONYMOUS}),
     ("erasure of the heaviest user", "delete_responses", {"user_id": "1"}),
 ]
 
@@ -176,7 +175,7 @@ async def show(
         )
         await transaction.rollback()
     plan = json.loads(answer)[0]
-    top, nodes = plan["Plan"], list(walk(plan["Plan"]))
+    top, nodes = plan["Plan"], list(nodes_of(plan["Plan"]))
     indexes = sorted({node["Index Name"] for node in nodes if "Index Name" in node})
     sorts = [
         f"{sum(child['Actual Rows'] for child in node['Plans']):.0f} -> {node['Actual Rows']:.0f}"
@@ -194,11 +193,11 @@ async def show(
         print(json.dumps(top, indent=1))
 
 
-def walk(node: dict[str, Any]) -> Any:
+def nodes_of(node: dict[str, Any]) -> Any:
     """Yield *node* and every node below it."""
     yield node
     for child in node.get("Plans", []):
-        yield from walk(child)
+        yield from nodes_of(child)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What a statement cache does behind a pooler in transaction mode, in numbers.
 
 Two processes make calls through a PgBouncer with three server connections; each call has one known
-answer. asyncpg names the statements that it keeps prepared by counting, in each process from the
-same number on. Behind the pooler such a name can stand for what another client has prepared on that
-server connection, or for nothing. The calls are reads of this library, and look-ups of one column
-by key, as a host writes them; the pools are asyncpg's own as it is, and this library's.
+result. asyncpg names its prepared statements by a counter, which starts at the same number in each
+process. Behind the pooler such a name can belong to a statement that another client has prepared on
+that server connection, or to none. The calls are reads of this library, and queries for one column
+by key, as a host writes them; the pools are asyncpg's own with its defaults, and this library's.
 
     python -m benchmarks.poolers [CALLS]
 """
@@ -53,13 +53,13 @@ POOLS: dict[str, Callable[..., Any]] = {
 
 
 class Person(NamedTuple):
-    """A visitor with one answer, scored, and so with one right answer to each call."""
+    """An anonymous owner of one scored response, and so of one right result for each call."""
 
     response: AssessmentResponse
     score: AssessmentScore
 
     def reads(self, pool: Any) -> list[tuple[Callable[[], Awaitable[Any]], Any]]:
-        """Return calls of this library, and what they are to give back."""
+        """Return calls of this library, with their right results."""
         key, token = self.response["response_id"], self.response["anonymous_token"]
         question = self.response["question_id"]
         one, about = [self.response], assessments
@@ -88,23 +88,23 @@ class Person(NamedTuple):
             ),
         ]
 
-    def look_ups(self, pool: Any) -> list[tuple[Callable[[], Awaitable[Any]], Any]]:
-        """Return queries for one column by key, and what they are to give back."""
+    def lookups(self, pool: Any) -> list[tuple[Callable[[], Awaitable[Any]], Any]]:
+        """Return queries for one column by key, with their right results."""
         key = self.response["response_id"]
 
-        def look_up(column: str) -> Callable[[], Awaitable[Any]]:
+        def lookup(column: str) -> Callable[[], Awaitable[Any]]:
             text = f"SELECT {column} FROM assessment_responses WHERE response_id = $1"
             return lambda: pool.fetchval(text, key)
 
         row: dict[str, Any] = {**self.response}
-        return [(look_up(column), row[column]) for column in COLUMNS]
+        return [(lookup(column), row[column]) for column in COLUMNS]
 
 
-CALLED = {"this library's reads": Person.reads, "look-ups by key": Person.look_ups}
+CALLED = {"this library's reads": Person.reads, "lookups by key": Person.lookups}
 
 
 async def person(pool: asyncpg.Pool[Any], number: int) -> Person:
-    """Store what a person answered."""
+    """Store the response of a person, and its score."""
     response = await assessments.submit_response(
         pool,
         anonymous_token=uuid4(),
@@ -122,13 +122,13 @@ _start: Barrier
 
 
 def join(start: Barrier) -> None:
-    """Keep what the processes wait at, so that they work at the same time."""
+    """Keep the barrier at which the processes wait, so that they work concurrently."""
     global _start  # noqa: PLW0603 - how an executor hands a Barrier to its processes
     _start = start
 
 
 def work(url: str, called: str, pool: str, people: list[Person], calls: int) -> Counter[str]:
-    """Make *calls* from this process, and count what comes back."""
+    """Make *calls* from this process, and count their outcomes."""
     _start.wait(60)
     return asyncio.run(_work(url, called, pool, people, calls))
 
@@ -157,7 +157,7 @@ async def outcome(call: Callable[[], Awaitable[Any]], answer: Any) -> str:
 
 
 async def run(url: str, called: str, pool: str, people: list[Person], calls: int) -> Counter[str]:
-    """Let the processes work behind a pooler of their own, and add up what they count."""
+    """Let the processes work behind a pooler of their own, and add up their counts."""
     loop, fresh = asyncio.get_running_loop(), multiprocessing.get_context("spawn")
     each = (called, pool, people, calls // PROCESSES)
     with (
@@ -172,8 +172,8 @@ async def run(url: str, called: str, pool: str, people: list[Person], calls: int
 
 def version(bouncer: str) -> str:
     """Return PgBouncer's name and version."""
-    said = subprocess.run([bouncer, "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - the one on PATH
-    return said.stdout.splitlines()[0]
+    done = subprocess.run([bouncer, "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - the one on PATH
+    return done.stdout.splitlines()[0]
 
 
 async def main(calls: int) -> None:
