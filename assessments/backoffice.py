@@ -193,6 +193,31 @@ async def iter_responses(
     Raises:
         InvalidInput: An argument breaks a rule above; raised at the first step.
     """
+    filters = {
+        "user_id": user_id,
+        "anonymous_token": anonymous_token,
+        "module_slug": module_slug,
+        "question_id": question_id,
+        "since": since,
+        "until": until,
+    }
+    async for rows in iter_batches(conn, **filters, batch_size=batch_size):
+        for row in rows:
+            yield records.response(row)
+
+
+async def iter_batches(
+    conn: Connection,
+    *,
+    user_id: object = None,
+    anonymous_token: object = None,
+    module_slug: object = None,
+    question_id: object = None,
+    since: object = None,
+    until: object = None,
+    batch_size: object,
+) -> AsyncIterator[list[Any]]:
+    """Yield the rows of each of the queries behind `iter_responses`, their JSON as text."""
     arguments: dict[str, Any] = {
         "module_slug": inputs.optional_identifier("module_slug", module_slug),
         "question_id": inputs.optional_identifier("question_id", question_id),
@@ -207,8 +232,7 @@ async def iter_responses(
         query = queries.iter_owner_responses
     after = None
     while rows := await query(conn, after_response_id=after, **arguments):
-        for row in rows:
-            yield records.response(row)
+        yield rows
         after = rows[-1]["response_id"]
 
 
