@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from asyncpg import Record
+
     from assessments.queries import Connection
     from assessments.records import AssessmentResponse, AssessmentScore, NewScore
 
@@ -177,15 +179,15 @@ async def iter_responses(
     Raises:
         InvalidInput: An argument breaks a rule above; raised at the first step.
     """
-    async for batch in iter_batches(conn, locals(), batch_size):
-        for response in batch:
-            yield response
+    async for rows in iter_batches(conn, locals(), batch_size):
+        for row in rows:
+            yield to_response(row)
 
 
 async def iter_batches(
     conn: Connection, filters: Mapping[str, Any], batch_size: int
-) -> AsyncIterator[list[AssessmentResponse]]:
-    """Yield the batches of `iter_responses`, with its arguments as *filters*."""
+) -> AsyncIterator[list[Record]]:
+    """Yield the rows of each query of `iter_responses`, whose arguments *filters* are."""
     arguments = {
         "module_slug": check_optional(check_identifier, "module_slug", filters["module_slug"]),
         "question_id": check_optional(check_identifier, "question_id", filters["question_id"]),
@@ -200,7 +202,7 @@ async def iter_batches(
         query = queries.iter_owner_responses
     after = None
     while rows := await query(conn, after_response_id=after, **arguments):
-        yield [to_response(row) for row in rows]
+        yield rows
         after = rows[-1]["response_id"]
 
 

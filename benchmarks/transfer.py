@@ -1,11 +1,11 @@
-"""How long an export and an import take, and that neither needs more memory for more responses.
+"""Time and peak memory of an export and an import; memory must not grow with the responses.
 
-Two databases on an embedded PostgreSQL: one is filled with responses of about 300 characters, half
-of them with a score, exported to a file, and imported into the other, where the users are and
-nothing else. Then once more into a third, where the import is killed half-way and run again. Each
-command is a process of its own; its wall time and its peak of resident memory are printed, for a
-tenth of the responses first. Linux counts what a child had before it became the command, so no
-peak is below this process's own: the figures are upper bounds.
+On an embedded PostgreSQL one database is filled with responses of about 300 characters, half of
+them with a score, exported to a file, and imported into another, which holds only the users. In a
+third the import is killed half-way and run again. Each command is a process of its own; its wall
+time and its peak resident memory are printed, for a tenth of the responses first. Linux counts the
+memory of a child before it became the command, so no peak is below this process's own: the figures
+are upper bounds.
 
     python benchmarks/transfer.py [RESPONSES]
 """
@@ -31,17 +31,17 @@ USERS = 1000
 
 
 class Run(NamedTuple):
-    """What a command took."""
+    """The exit status of a command, its time and memory, and its standard error."""
 
     status: int
     seconds: float
     peak_mib: float
-    said: str
+    stderr: str
 
 
 async def main(responses: int) -> None:
     """Measure a tenth and all of *responses*, and print a row for each command."""
-    binaries = server.embedded_binaries() or server.installed_binaries()
+    binaries = server.find_binaries()
     if binaries is None:
         sys.exit("there is no PostgreSQL to measure on")
     with server.running(binaries) as url, tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ async def measure(url: str, count: int, file: Path) -> None:
 
     show(f"export {count:,}", run("export", "--database", source, "--output", file))
     show(f"import {count:,}", run("import", "--database", target, file))
-    show(f"import {count:,} once more", run("import", "--database", target, file))
+    show(f"import {count:,} again", run("import", "--database", target, file))
 
     conn = await asyncpg.connect(resumed)
     process = start("import", "--database", resumed, file)
@@ -136,14 +136,14 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes], begun: float) -> Run:
-    """Wait for *process*, and return what it took since *begun*."""
+    """Wait for *process*, and return its figures since *begun*."""
     assert process.stderr  # noqa: S101 - it is a pipe
-    said = process.stderr.read().decode()
+    stderr = process.stderr.read().decode()
     process.stderr.close()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MiB
-    return Run(process.returncode, time.perf_counter() - begun, usage.ru_maxrss / unit, said)
+    return Run(process.returncode, time.perf_counter() - begun, usage.ru_maxrss / unit, stderr)
 
 
 def run(*arguments: object) -> Run:
@@ -151,13 +151,13 @@ def run(*arguments: object) -> Run:
     begun = time.perf_counter()
     done = finish(start(*arguments), begun)
     if done.status:
-        sys.exit(done.said)
+        sys.exit(done.stderr)
     return done
 
 
 def show(title: str, done: Run) -> None:
     """Print a row."""
-    print(f"{title:32}{done.seconds:9.1f}{done.peak_mib:10.1f}   {done.said.strip()}", flush=True)
+    print(f"{title:32}{done.seconds:9.1f}{done.peak_mib:10.1f}   {done.stderr.strip()}", flush=True)
 
 
 if __name__ == "__main__":

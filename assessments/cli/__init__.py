@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from assessments.cli import check, purge, transfer
+from assessments.cli import check, export, import_, purge
 from assessments.queries import folder
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(
-        "demo", help="live one student's story on a PostgreSQL started for it, and clean up"
+        "demo", help="run one student's story on a PostgreSQL started for it, and clean up"
     )
     demo.set_defaults(run=_demo)
     migrations = commands.add_parser(
@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     migrations.set_defaults(run=_migrations)
     check.add_commands(commands)
-    transfer.add_commands(commands)
+    export.add_command(commands)
+    import_.add_command(commands)
     purge.add_command(commands)
     return parser
 

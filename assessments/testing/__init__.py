@@ -1,1 +1,1 @@
-"""PostgreSQL servers and migrated databases for tests: this suite's, the demo's, benchmarks'."""
+"""PostgreSQL servers and migrated databases for the demo, tests, benchmarks and hosts' tests."""

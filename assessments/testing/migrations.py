@@ -1,4 +1,4 @@
-"""``yoyo apply`` with the library's own migrations, for the demo and the tests."""
+"""``yoyo apply`` with the library's own migrations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from assessments.queries import folder
 
 
 def apply(url: str) -> None:
-    """Apply the stand-in users table and the library's migrations to *url*.
+    """Apply the stand-in users table and the library's migrations to the database at *url*.
 
     Raises:
-        subprocess.CalledProcessError: yoyo failed; it has said why on standard error.
+        subprocess.CalledProcessError: yoyo failed; the reason is on standard error.
     """
     migrations = folder("migrations")
     options = ["--no-config-file", "--batch", "--database", url]

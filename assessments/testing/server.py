@@ -1,7 +1,7 @@
-"""A PostgreSQL server of one's own, for as long as a block lasts.
+"""A temporary PostgreSQL server, for as long as a block lasts.
 
-For the demo and the tests: a data directory in a temporary folder, a Unix socket in the same
-folder and no other way in, and nothing left behind, however the block ends.
+Its data directory is in a temporary folder, a Unix socket in the same folder is the only way in,
+and nothing is left behind, however the block ends.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS = 30
 
-# The keeper: a shell that starts the server, waits for the end of its standard input, which comes
-# when this process closes the pipe or dies of whatever, stops the server and tidies up.
+# A shell that starts the server and waits for the end of its own standard input, which comes when
+# this process closes the pipe or dies, however it dies; then it stops the server and cleans up.
 # fsync is off because nobody keeps the data.
-_KEEPER = r"""
+_SUPERVISOR = r"""
 trap '' PIPE
 bin=$1 home=$2
 start() {
@@ -50,7 +50,12 @@ rm -rf "$home"
 
 
 class NoServerError(Exception):
-    """The server did not start. The message ends in what it said."""
+    """The server did not start. The message ends with its log."""
+
+
+def find_binaries() -> Path | None:
+    """Return the bin directory of the embedded PostgreSQL, else of the newest installed one."""
+    return embedded_binaries() or installed_binaries()
 
 
 def embedded_binaries() -> Path | None:
@@ -75,8 +80,8 @@ def installed_binaries() -> Path | None:
 def running(binaries: Path) -> Iterator[str]:
     """Start a server from *binaries* and yield the URL of its database ``postgres``.
 
-    PostgreSQL refuses to run as root; for root it runs as ``postgres`` or ``nobody``, and from
-    a copy of the binaries where that account cannot reach them.
+    PostgreSQL refuses to run as root. Root starts it as ``postgres`` or ``nobody``, from a copy of
+    the binaries where that account cannot read them.
 
     Raises:
         NoServerError: The server did not start.
@@ -88,32 +93,32 @@ def running(binaries: Path) -> Iterator[str]:
             binaries = _copy(binaries, home)
             for path in home.rglob("*"):
                 os.chown(path, account["user"], account["group"], follow_symlinks=False)
-        keeper = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", _KEEPER, "keeper", binaries, home],
+        supervisor = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", _SUPERVISOR, "supervisor", binaries, home],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=home,
             env=os.environ | {"LC_ALL": "C"},
-            start_new_session=True,  # a Ctrl-C is ours to answer
+            start_new_session=True,  # Ctrl-C is for this process to handle
             text=True,
             **account,
         )
-        assert keeper.stdin and keeper.stdout  # noqa: PT018, S101 - they are pipes
+        assert supervisor.stdin and supervisor.stdout  # noqa: PT018, S101 - they are pipes
         try:
-            if (said := keeper.stdout.readline()) != "ready\n":
-                raise NoServerError(f"PostgreSQL did not start: {said}{keeper.stdout.read()}")
+            if (line := supervisor.stdout.readline()) != "ready\n":
+                raise NoServerError(f"PostgreSQL did not start: {line}{supervisor.stdout.read()}")
             yield f"postgresql://postgres@/postgres?{urlencode({'host': home})}"
         finally:
-            keeper.stdin.close()
-            keeper.wait(_STOP_SECONDS)
-            keeper.stdout.close()
+            supervisor.stdin.close()
+            supervisor.wait(_STOP_SECONDS)
+            supervisor.stdout.close()
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
 def unprivileged(home: Path) -> dict[str, Any]:
-    """Return whom root runs a server as, in Popen's words, and give that account its *home*."""
+    """Return Popen's user and group arguments when running as root; make *home* that account's."""
     if os.geteuid() != 0:
         return {}
     accounts = {entry.pw_name: entry for entry in pwd.getpwall()}

@@ -1,0 +1,120 @@
+"""``assessments export``: responses with their scores, as JSON Lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from assessments.backoffice import iter_batches
+from assessments.cli import jsonl, options, output, progress, runner
+from assessments.cli.errors import CommandError
+from assessments.queries import queries, text_arrays
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    import asyncpg
+
+_BATCH = 200  # responses, each of up to a mebibyte and its scores
+_FILTERS = ("user_id", "anonymous_token", "module_slug", "question_id", "since", "until")
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to the parser's."""
+    export = commands.add_parser(
+        "export",
+        help="write responses with their scores as JSON Lines",
+        description="Write responses with their scores, oldest first, one JSON object a line. "
+        "It holds personal data, and anonymous tokens are credentials.",
+    )
+    options.add_database(export)
+    for flag, name, kind, which in (
+        ("--user-id", "user_id", options.user_id, "of this user"),
+        ("--anonymous-token", "anonymous_token", options.anonymous_token, "of this token"),
+        ("--module", "module_slug", options.identifier, "of this module"),
+        ("--question", "question_id", options.identifier, "to this question"),
+        ("--since", "since", options.timestamp, "created at 2026-11-01T00:00:00+00:00 or later"),
+        ("--until", "until", options.timestamp, "created before this time"),
+    ):
+        export.add_argument(flag, dest=name, type=kind, help=f"only responses {which}")
+    export.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="write this file, which appears when it is complete, for its owner only",
+    )
+    export.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the responses; return the exit status."""
+    filters = {name: getattr(arguments, name) for name in _FILTERS}
+
+    async def work(pool: asyncpg.Pool[Any]) -> None:
+        with _open_output(arguments.output) as stream:
+            count = await _export(pool, filters, stream)
+        if sys.stderr.isatty():
+            print(f"exported {count:,} responses", file=sys.stderr)
+
+    return runner.run(arguments.database, work)
+
+
+async def _export(pool: asyncpg.Pool[Any], filters: dict[str, Any], stream: BinaryIO) -> int:
+    count = 0
+    with progress.counting("exported") as show:
+        async for batch in iter_batches(pool, filters, _BATCH):
+            lines = await _format_batch(pool, batch)
+            output.write(stream, lines)
+            count += len(lines)
+            show(count)
+    return count
+
+
+async def _format_batch(pool: asyncpg.Pool[Any], batch: list[Any]) -> list[bytes]:
+    """Return the lines of a batch, without the responses erased since it was read."""
+    by_id = {row["response_id"]: row for row in batch}
+    keys = text_arrays({"response_id": list(by_id)})
+    details = await queries.cli.export_details(pool, **keys)
+    lines = []
+    for response_id, rows in groupby(details, itemgetter("response_id")):
+        first, *others = rows
+        scores = [] if first["score_data"] is None else [first, *others]
+        lines.append(jsonl.format_line(by_id[response_id], first["submission_key"], scores))
+    return lines
+
+
+@contextmanager
+def _open_output(path: Path | None) -> Iterator[BinaryIO]:
+    """Yield standard output, or a file that replaces the one at *path* when it is complete."""
+    if path is None:
+        yield sys.stdout.buffer
+        return
+    file = path.resolve()
+    part = file.with_name(f"{file.name}.part")
+    if file.exists() and not file.is_file():
+        raise CommandError("--output: is there already and not a file")
+    try:
+        part.unlink(missing_ok=True)
+        stream = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as error:
+        raise CommandError(f"--output: {error.strerror}") from None
+    try:
+        with stream:
+            yield stream
+            _sync(stream)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sync(stream: BinaryIO) -> None:
+    try:
+        os.fsync(stream.fileno())
+    except OSError as error:
+        raise CommandError(f"cannot write: {error.strerror}") from None

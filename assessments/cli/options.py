@@ -1,0 +1,105 @@
+"""Options of the commands, checked by the library's own rules.
+
+What they refuse is not quoted: an option can hold a token or a password.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from assessments.cli import jsonl
+from assessments.errors import InvalidInput
+from assessments.validation.scalars import (
+    check_bigint,
+    check_identifier,
+    check_random_uuid,
+    check_retention,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from uuid import UUID
+
+_T = TypeVar("_T")
+_UNITS = {"d": "days", "w": "weeks", "h": "hours"}
+
+
+class Age(NamedTuple):
+    """An age, and the words for it."""
+
+    span: timedelta
+    words: str
+
+
+def add_database(parser: argparse.ArgumentParser) -> None:
+    """Give *parser* the option ``--database``."""
+    url = os.environ.get("DATABASE_URL") or None
+    parser.add_argument(
+        "--database",
+        metavar="URL",
+        type=_database,
+        default=url,
+        required=not url,
+        help="postgresql://… of the database; by default, $DATABASE_URL",
+    )
+
+
+def _database(text: str) -> str:
+    if not text:  # asyncpg would take the environment's
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def user_id(text: str) -> int:
+    """Return the user's id that *text* is."""
+    number = int(text) if text.isascii() and text.isdecimal() else text
+    return _checked(check_bigint, number)
+
+
+def anonymous_token(text: str) -> UUID:
+    """Return the anonymous owner's token that *text* is."""
+    return _checked(check_random_uuid, text)
+
+
+def identifier(text: str) -> str:
+    """Return *text*, a slug or the id of a question."""
+    return _checked(check_identifier, text)
+
+
+def timestamp(text: str) -> datetime:
+    """Return the aware datetime that *text* is in ISO 8601."""
+    return _checked(jsonl.parse_timestamp, text)
+
+
+def age(text: str) -> Age:
+    """Return the age that *text* is: ``90d``, ``12w`` or ``36h``."""
+    found = re.fullmatch(r"(\d{1,9})([dwh])", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError("must be a number of days, weeks or hours: 90d, 12w, 36h")
+    number, unit = int(found[1]), _UNITS[found[2]]
+    try:
+        span = timedelta(**{unit: number})
+    except OverflowError:
+        raise argparse.ArgumentTypeError("is too long") from None
+    return Age(_checked(check_retention, span), f"{number:,} {unit if number != 1 else unit[:-1]}")
+
+
+def batch_size(text: str) -> int:
+    """Return the number of rows that *text* is."""
+    try:
+        return check_bigint("", int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a number from 1 on") from None
+
+
+def _checked(check: Callable[[str, Any], _T], value: object) -> _T:
+    """Return what *check* makes of *value*; argparse names the option and must not quote it."""
+    try:
+        return check("", value)
+    except InvalidInput as error:
+        raise argparse.ArgumentTypeError(error.problem) from None
