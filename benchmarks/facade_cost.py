@@ -70,10 +70,7 @@ class Replay:
 
 async def main(turns: int) -> None:
     """Measure each case and print a row for it."""
-    binaries = server.embedded_binaries() or server.installed_binaries()
-    if binaries is None:
-        sys.exit("there is no PostgreSQL to measure on")
-    with server.running(binaries) as url:
+    with server.running() as url:
         migrations.apply(url)
         conn = await asyncpg.connect(url)
         print(f"PostgreSQL {conn.get_server_version().major}, {turns} turns, microseconds a call\n")

