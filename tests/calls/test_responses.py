@@ -197,8 +197,9 @@ async def test_pages_return_each_row_once(
             seen: list[int] = []
             before = None
             while page := await get(conn, **narrowed, limit=page_size, before=before):
-                assert len(page) <= page_size
                 seen += ids(page)
+                assert len(page) <= page_size
+                assert len(seen) <= len(expected)
                 before = (page[-1]["created_at"], page[-1]["response_id"])
                 await submit(conn, "q2", user_id=user_id)
             assert seen == expected
