@@ -133,7 +133,6 @@ REFUSALS: dict[str, tuple[str, str]] = {
 REFUSED = {
     "CHECK on the answer": SUBMITS | {"claim_assessment_responses"},
     "CHECK on the score": RECORDS,
-    "view with a check": SUBMITS - KEYED,
     "trigger's message on a score": RECORDS,
     "trigger's message on a deletion": ERASURES,
 }
@@ -217,7 +216,12 @@ MISFITS: dict[str, tuple[str, str, str, Any]] = {
         f"{ALTER} RENAME question_id TO q; {SCORES} RENAME score_data TO s",
         ERASURES,
     ),
-    "no index": ("42P10", "unique", "DROP INDEX idx_assessment_responses_submission_key", ...),
+    "no index": (
+        "42P10",
+        "unique",
+        "DROP INDEX idx_assessment_responses_submission_key",
+        catalogue().keys() - SUBMITS,
+    ),
     "no rights": ("42501", "permission denied", "SET ROLE pg_monitor", set()),
     "read-only": ("25006", "read-only", "SET default_transaction_read_only = on", ...),
 }

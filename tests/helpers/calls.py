@@ -106,7 +106,7 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
         "module_slug": "m1",
         "question_id": "q1",
         "limit": 10,
-        "before": (MOMENT, 10**6),
+        "before": (MOMENT + timedelta(days=10_000), 10**6),
     }
     calls = {
         "submit_response": response,
