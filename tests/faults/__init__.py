@@ -1,1 +1,1 @@
-"""What is promised when things break: `make faults`, in CI's size, or ``SCALE=10`` times that."""
+"""Promises that hold when things break (`make faults`), in CI's size or ``SCALE=10`` times that."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
-    """Return a server with a migrated database, and every commit on the disk when it is said."""
+    """Return a server with a migrated database and durable commits."""
     choice = pytestconfig.getoption("--server")
     embedded = None if choice == "installed" else server.embedded_binaries()
     binaries = embedded or server.installed_binaries()
@@ -30,11 +30,11 @@ def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
 
 
 async def make_durable(cluster: Cluster) -> None:
-    """Turn on what `server.running` turns off, and see that it is on."""
+    """Turn on what `server.running` turns off, and wait until it is on."""
     settings = ("fsync", "full_page_writes", "synchronous_commit")
     for setting in settings:
-        await cluster.ask(f"ALTER SYSTEM SET {setting} = on")
-    await cluster.ask("SELECT pg_reload_conf()")
-    off = "SELECT name FROM pg_settings WHERE name = any($1) AND setting <> 'on'"
-    while await cluster.ask(off, settings):
+        await cluster.fetch(f"ALTER SYSTEM SET {setting} = on")
+    await cluster.fetch("SELECT pg_reload_conf()")
+    off = "SELECT FROM pg_settings WHERE name = any($1) AND setting <> 'on'"
+    while await cluster.fetch(off, settings):
         await asyncio.sleep(0.01)

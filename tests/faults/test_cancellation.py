@@ -1,30 +1,32 @@
-"""A cancelled call may have been carried out or not; it leaves nothing else behind."""
+"""A cancelled call is carried out or not, and leaves nothing else behind."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 import assessments
+from tests.helpers.calls import Subject, catalogue
 from tests.helpers.proxy import proxied
 from tests.helpers.rows import ids, new_user, submit
-from tests.helpers.storms import CLIENTS, clients, leaked, together
+from tests.helpers.storms import CLIENTS, clients, count_leaked, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from tests.helpers.cluster import Cluster
 
-CANCELLED = 500  # in each of two ways to call
+CANCELLATIONS = 500
 
 
-async def cancelled_after(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
+async def cancel_after(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
     """Return what *call* returns, or cancel its task and raise TimeoutError."""
     task = asyncio.create_task(call)
     await asyncio.wait([task], timeout=seconds)
@@ -35,20 +37,20 @@ async def cancelled_after(call: Coroutine[Any, Any, Any], seconds: float) -> Any
     return task.result()
 
 
-class Impatient:
-    """A caller that cancels at random moments, and counts."""
+class CancellingCaller:
+    """A caller that cancels its calls at random moments, and counts how often."""
 
     def __init__(self) -> None:
         self.cancelled = 0
         self._usual = 0.01  # seconds that a call takes
 
-    async def until_through(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    async def retry(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Return what *call* returns the first time that it is not cancelled."""
         while True:
-            began, patience = time.monotonic(), random.uniform(0, 2 * self._usual)
-            way = random.choice((asyncio.wait_for, cancelled_after))
+            began, limit = time.monotonic(), random.uniform(0, 2 * self._usual)
+            way = random.choice((asyncio.wait_for, cancel_after))
             try:
-                result = await way(call(), patience)
+                result = await way(call(), limit)
             except asyncio.TimeoutError:
                 self.cancelled += 1
                 self._usual *= 1.02
@@ -58,14 +60,14 @@ class Impatient:
 
 
 @pytest.mark.parametrize("in_a_transaction", [False, True])
-async def test_calls_cancelled_at_random_leave_nothing_behind(
+async def test_retries_of_cancelled_calls_store_once_and_leak_nothing(
     cluster: Cluster, scale: int, figures: Callable[..., None], *, in_a_transaction: bool
 ) -> None:
-    """Submits and claims made again until they are through are there once; all is idle and free."""
-    await cluster.ask("TRUNCATE assessment_responses, assessment_scores")
-    caller = Impatient()
-    through: list[Any] = []
-    lost = wrong = 0
+    """Submissions and claims cancelled at random and retried until they return happen once."""
+    await cluster.fetch("TRUNCATE assessment_responses, assessment_scores")
+    caller = CancellingCaller()
+    counts = Counter(lost=0, duplicated=0, half_claimed_or_missing=0)
+    submitted = 0
 
     async def work(pool: Any) -> None:
         async def run(function: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
@@ -74,86 +76,55 @@ async def test_calls_cancelled_at_random_leave_nothing_behind(
             async with pool.acquire() as connection, connection.transaction():
                 return await function(connection, **arguments)
 
-        nonlocal lost, wrong
-        while caller.cancelled < CANCELLED * scale:
-            token, user = uuid4(), await new_user(pool)
+        def retry(function: Callable[..., Awaitable[Any]], **arguments: Any) -> Awaitable[Any]:
+            return caller.retry(partial(run, function, **arguments))
+
+        nonlocal submitted
+        while caller.cancelled < CANCELLATIONS * scale:
+            owner = {"anonymous_token": uuid4()}
+            user_id = await new_user(pool)
             rows = [
-                await caller.until_through(
-                    partial(
-                        run,
-                        submit,
-                        question_id=f"q{n // 2}",
-                        anonymous_token=token,
-                        submission_key=uuid4(),
-                    )
-                )
+                await retry(submit, question_id=f"q{n // 2}", submission_key=uuid4(), **owner)
                 for n in range(4)
             ]
-            claim = partial(run, assessments.claim_assessment_responses)
-            claimed = await caller.until_through(
-                partial(claim, anonymous_token=token, user_id=user)
-            )
-            owned = await assessments.get_responses(pool, user_id=user)
-            lost += len(set(ids(rows)) - set(ids(owned)))
-            wrong += claimed not in (0, 4)
-            wrong += sorted(ids(owned)) != sorted(ids(rows))
-            through.extend(owned)
+            claimed = await retry(assessments.claim_assessment_responses, user_id=user_id, **owner)
+            owned = await assessments.get_responses(pool, user_id=user_id)
+            counts["lost"] += len(set(ids(rows)) - set(ids(owned)))
+            counts["half_claimed_or_missing"] += claimed not in (0, 4)
+            counts["half_claimed_or_missing"] += sorted(ids(owned)) != sorted(ids(rows))
+            submitted += len(owned)
 
     async with clients(cluster.url) as pool:
-        await together(*(work(pool) for _ in range(CLIENTS)), minutes=3 * scale)
-        ((stored,),) = await cluster.ask("SELECT count(*) FROM assessment_responses")
-        counts = {
-            "lost": lost,
-            "duplicated": stored - len(through),
-            "half_claimed_or_missing": wrong,
-            "leaked": await leaked(cluster, pool),
-        }
+        await run_together(*(work(pool) for _ in range(CLIENTS)), minutes=3 * scale)
+        ((stored,),) = await cluster.fetch("SELECT count(*) FROM assessment_responses")
+        counts["duplicated"] = stored - submitted
+        counts["leaked"] = await count_leaked(cluster, pool)
     title = f"calls {'in a transaction' if in_a_transaction else 'on a pool'}"
-    figures(title, cancelled=caller.cancelled, submitted=len(through), **counts)
+    figures(title, cancelled=caller.cancelled, submitted=submitted, **counts)
     assert not any(counts.values()), counts
 
 
-CALLS: dict[str, Callable[[Any, Any], Coroutine[Any, Any, Any]]] = {
-    "claim": lambda conn, new: assessments.claim_assessment_responses(
-        conn, anonymous_token=new["anonymous_token"], user_id=1
-    ),
-    "batch with a key": lambda conn, new: assessments.submit_responses(
-        conn, [new | {"submission_key": uuid4()}]
-    ),
-    "first batch": lambda conn, new: assessments.submit_responses(conn, [new]),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "pooler"),
-    [
-        ("claim", None),
-        ("claim", "transaction"),
-        ("batch with a key", None),
-        ("batch with a key", "transaction"),
-        ("first batch", "transaction"),  # asks for the types of arrays
-    ],
-)
+@pytest.mark.parametrize("pooler", [None, "transaction"])
+@pytest.mark.parametrize("name", ["claim_assessment_responses", "submit_responses with keys"])
 async def test_a_call_cancelled_at_its_begin_leaves_no_transaction_open(
-    cluster: Cluster, name: str, pooler: Any
+    cluster: Cluster, token: UUID, name: str, pooler: Any
 ) -> None:
-    """What is submitted afterwards on the same connection is committed, and not part of it."""
-    new: Any = {"question_id": "q1", "module_slug": "m1", "answer_text": "Because."}
-    new["anonymous_token"] = uuid4()
+    """What the same connection submits afterwards is committed."""
+    call = catalogue(Subject(anonymous_token=token, writer={"anonymous_token": token}))[name]
     async with (
         proxied(cluster.socket()) as proxy,
         clients(cluster.url, host=proxy.folder, pooler=pooler) as pool,
         pool.acquire() as conn,
     ):
         proxy.stop_at = b"BEGIN"
-        calling = asyncio.create_task(CALLS[name](conn, new))
+        calling = asyncio.create_task(call(conn))
         while proxy.passing.is_set() and not calling.done():
             await asyncio.sleep(0.001)
         calling.cancel()
         proxy.passing.set()
         await asyncio.wait([calling])
         assert calling.cancelled()
-        await assessments.submit_response(conn, **new)
+        await submit(conn, anonymous_token=token)
 
         stored = "SELECT FROM assessment_responses WHERE anonymous_token = $1"
-        assert len(await cluster.ask(stored, new["anonymous_token"])) == 1
+        assert len(await cluster.fetch(stored, token)) == 1

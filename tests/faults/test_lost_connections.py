@@ -1,4 +1,4 @@
-"""What a lost connection leaves open, and what it says: each case made to happen."""
+"""What a lost connection leaves stored, and the error with which the call ends."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import pytest
 import assessments
 from assessments.transactions import atomic
 from examples.retry import UNKNOWN, retried
-from tests.helpers.fault_calls import CALLS
+from tests.helpers.calls import Call, Subject, catalogue
 from tests.helpers.observe import everything_shown
 from tests.helpers.proxy import COMMITTED, REPLY, REQUEST, ROW, Proxy, proxied
 from tests.helpers.rows import SECRET, new_user, submit
-from tests.helpers.storms import clients, leaked
+from tests.helpers.storms import clients, count_leaked
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from tests.helpers.cluster import Cluster
 
-EXECUTION = b"B"  # how the request that runs a prepared statement begins: Bind
-CLEAN_UP = b"Q"  # and how the one with which a pool cleans up begins: Query
+# How requests and replies begin, by the letter of their first message.
+BIND, BIND_COMPLETE = b"B", b"2"  # a prepared statement is executed
+QUERY = b"Q"  # a pool resets a connection at its release
 
 
 @pytest.fixture
@@ -37,78 +38,74 @@ async def proxy(cluster: Cluster) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def pool(cluster: Cluster, proxy: Proxy) -> AsyncIterator[asyncpg.Pool[Any]]:
-    """Return a pool of clients behind the proxy."""
+    """Return a pool of clients behind the proxy, connected and with a statement prepared."""
     async with clients(cluster.url, host=proxy.folder) as pool:
+        await submit(pool, anonymous_token=uuid4())
         yield pool
 
 
-async def stored(cluster: Cluster, token: UUID) -> list[Any]:
+async def get_stored(cluster: Cluster, token: UUID) -> list[Any]:
     """Return the token's responses, as another client sees them."""
-    async with asyncpg.create_pool(cluster.url, min_size=1, max_size=1) as quiet:
-        return await assessments.get_responses(quiet, anonymous_token=token)
+    async with asyncpg.create_pool(cluster.url, min_size=1, max_size=1) as direct:
+        return await assessments.get_responses(direct, anonymous_token=token)
+
+
+async def new_calls(pool: Any, token: UUID) -> dict[str, Call]:
+    """Return a call of every function, about a response of the token's."""
+    row = await submit(pool, anonymous_token=token, answer_text=SECRET)
+    subject = Subject(await new_user(pool), token, row["response_id"], {"anonymous_token": token})
+    return catalogue(subject)
 
 
 @pytest.mark.parametrize("share", [0, 0.5])
 @pytest.mark.parametrize("keyed", [False, True])
-async def test_a_retry_after_a_lost_reply_is_one_row_with_a_key_and_two_without(
+async def test_a_retry_after_a_lost_reply_stores_one_row_with_a_key_and_two_without(
     cluster: Cluster, proxy: Proxy, pool: Any, token: UUID, *, share: float, keyed: bool
 ) -> None:
-    """The reply to a committed submit is cut: only the key shows that the retry is no new one."""
+    """Where the reply to a committed submission is lost, only the key makes a retry idempotent."""
     key: Any = {"submission_key": uuid4()} if keyed else {}
-    cut = asyncio.create_task(proxy.cut(REPLY, ROW, share))
-    await asyncio.sleep(0)
+    cut = proxy.cut(REPLY, ROW, share)
 
     returned = await retried(lambda: submit(pool, anonymous_token=token, **key))
 
     assert (await cut).endswith(COMMITTED)
-    rows = await stored(cluster, token)
+    rows = await get_stored(cluster, token)
     assert len(rows) == (1 if keyed else 2)
     assert rows[0] == returned
 
 
-@pytest.mark.parametrize("share", [0, 0.5])
-async def test_a_lost_request_stores_nothing(
-    cluster: Cluster, proxy: Proxy, pool: Any, token: UUID, share: float
+@pytest.mark.parametrize(
+    ("begins", "share", "rows"),
+    [
+        pytest.param(BIND, 0, 0, id="request lost"),
+        pytest.param(BIND, 0.5, 0, id="half the request lost"),
+        pytest.param(QUERY, None, 1, id="lost at release, after the commit"),
+    ],
+)
+async def test_the_outcome_of_a_submission_whose_connection_is_lost_is_unknown(
+    cluster: Cluster, proxy: Proxy, pool: Any, token: UUID, *, begins: bytes, share: Any, rows: int
 ) -> None:
-    """A request that does not arrive whole is not carried out."""
-    cut = asyncio.create_task(proxy.cut(REQUEST, EXECUTION, share))
-    await asyncio.sleep(0)
+    """The same errors follow an incomplete request, which stores nothing, and a committed call."""
+    cut = proxy.cut(REQUEST, begins, share)
 
     with pytest.raises(UNKNOWN):
         await submit(pool, anonymous_token=token)
 
     assert cut.done()
-    assert await stored(cluster, token) == []
+    assert len(await get_stored(cluster, token)) == rows
 
 
-async def test_a_pool_may_fail_a_call_that_was_through(
-    cluster: Cluster, proxy: Proxy, pool: Any, token: UUID
+@pytest.mark.parametrize(("way", "begins"), [(REQUEST, BIND), (REPLY, BIND_COMPLETE)])
+@pytest.mark.parametrize("name", catalogue())
+async def test_every_call_on_a_lost_connection_fails_without_private_data_in_the_error(
+    proxy: Proxy, pool: Any, token: UUID, *, name: str, way: str, begins: bytes
 ) -> None:
-    """A connection lost in the pool's own clean-up fails the call, though its row was returned."""
-    await submit(pool, anonymous_token=uuid4())
-    cut = asyncio.create_task(proxy.cut(REQUEST, CLEAN_UP))
-    await asyncio.sleep(0)
-
-    with pytest.raises(UNKNOWN):
-        await submit(pool, anonymous_token=token)
-
-    assert cut.done()
-    assert len(await stored(cluster, token)) == 1
-
-
-@pytest.mark.parametrize("way", [REQUEST, REPLY])
-@pytest.mark.parametrize("call", CALLS)
-async def test_a_lost_connection_ends_every_call_with_an_error_that_quotes_nothing(
-    proxy: Proxy, pool: Any, token: UUID, call: Callable[..., Awaitable[Any]], way: str
-) -> None:
-    """It comes through as one of the recipe's errors, at once, without an answer or a token."""
-    row = await submit(pool, anonymous_token=token, answer_text=SECRET)
-    user_id = await new_user(pool)
-    cut = asyncio.create_task(proxy.cut(way, EXECUTION if way == REQUEST else b"2", 0.5))
-    await asyncio.sleep(0)
+    """It fails immediately, with an error that the recipe retries and no answer or token in it."""
+    call = (await new_calls(pool, token))[name]
+    cut = proxy.cut(way, begins, 0.5)
 
     with pytest.raises(UNKNOWN) as raised:
-        await asyncio.wait_for(call(pool, token, user_id, row["response_id"]), 30)
+        await asyncio.wait_for(call(pool), 30)
 
     assert cut.done()
     assert not isinstance(raised.value, asyncio.TimeoutError)
@@ -117,60 +114,59 @@ async def test_a_lost_connection_ends_every_call_with_an_error_that_quotes_nothi
 
 
 @pytest.mark.parametrize("in_a_transaction", [False, True])
-async def test_a_connection_that_falls_silent_fails_by_command_timeout(
+async def test_every_call_on_a_silent_connection_fails_by_command_timeout(
     cluster: Cluster, proxy: Proxy, token: UUID, *, in_a_transaction: bool
 ) -> None:
-    """No call hangs where the network swallows everything, and afterwards the pool is whole."""
-    async with clients(cluster.url) as patient:
-        row = await submit(patient, anonymous_token=token)
-        arguments = token, await new_user(patient), row["response_id"]
-    ready: list[None] = []
+    """No call hangs where the network drops everything, and no connection leaks."""
+    async with clients(cluster.url) as direct:
+        calls = await new_calls(direct, token)
+    ready = asyncio.Semaphore(0)
 
-    async def attempt(call: Callable[..., Awaitable[Any]]) -> None:
+    async def attempt(pool: Any, call: Call) -> None:
         async with pool.acquire() as connection:
             if in_a_transaction:
                 await connection.execute("BEGIN", timeout=30)
-            ready.append(None)
-            await proxy_is_silent()
-            await call(connection, *arguments)
+            ready.release()
+            while proxy.passing.is_set():
+                await asyncio.sleep(0.001)
+            await call(connection)
 
-    async def proxy_is_silent() -> None:
-        while len(ready) < len(CALLS):
-            await asyncio.sleep(0.001)
+    options: Any = {"host": proxy.folder, "command_timeout": 0.5}
+    async with clients(cluster.url, size=len(calls), **options) as silent:
+        attempts = asyncio.gather(
+            *(attempt(silent, call) for call in calls.values()), return_exceptions=True
+        )
+        for _ in calls:
+            await asyncio.wait_for(ready.acquire(), 30)
         proxy.passing.clear()
+        results = await asyncio.wait_for(attempts, 60)
 
-    async with clients(cluster.url, host=proxy.folder, command_timeout=0.5) as pool:
-        attempts = asyncio.gather(*map(attempt, CALLS), return_exceptions=True)
-        ended = await asyncio.wait_for(attempts, 60)
-
-        assert all(isinstance(error, UNKNOWN) for error in ended), ended
+        assert all(isinstance(error, UNKNOWN) for error in results), results
         proxy.passing.set()
-        assert await leaked(cluster, pool) == 0
+        assert await count_leaked(cluster, silent) == 0
 
 
-async def test_the_error_in_a_savepoint_outlives_the_loss_of_the_connection(
+async def test_the_loss_of_the_connection_does_not_mask_the_error_in_a_savepoint(
     cluster: Cluster,
 ) -> None:
-    """What fails in the caller's transaction is what is raised, whatever its undoing runs into."""
+    """The error of the block is raised although its rollback fails."""
 
     def terminate(pid: int) -> None:
-        """End a backend while this thread's loop, and so asyncpg, sees nothing."""
+        """Terminate a backend while this thread's loop is blocked, so that asyncpg cannot see."""
+        end = cluster.fetch("SELECT pg_terminate_backend($1, 10000)", pid)
         with ThreadPoolExecutor() as elsewhere:
-            end = cluster.ask("SELECT pg_terminate_backend($1, 10000)", pid)
             elsewhere.submit(asyncio.run, end).result()
 
-    async def failing(turns: int) -> None:
-        connection = await asyncpg.connect(cluster.url)
-        try:
-            await connection.execute("BEGIN")
-            async with atomic(connection):
-                terminate(connection.get_server_pid())
-                for _ in range(turns):  # it sees the server's last words first, then the end
-                    await asyncio.sleep(0)
-                raise assessments.UnknownUser
-        finally:
-            connection.terminate()
+    async def fail(connection: Any, turns: int) -> None:
+        async with atomic(connection):
+            terminate(connection.get_server_pid())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            raise assessments.UnknownUser
 
-    for turns in range(8):
+    for turns in range(8):  # asyncpg sees the server's last message first, then the end
+        connection = await asyncpg.connect(cluster.url)
+        await connection.execute("BEGIN")
         with pytest.raises(assessments.UnknownUser):
-            await failing(turns)
+            await fail(connection, turns)
+        connection.terminate()

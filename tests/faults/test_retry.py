@@ -1,4 +1,4 @@
-"""What examples/retry.py makes again, and what it does not."""
+"""What examples/retry.py retries, and what it does not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def attempts(call: Callable[[], Awaitable[Any]], seconds: float) -> tuple[int, BaseException]:
-    """Return how often *call* is made before its error is given up on, and that error."""
+    """Return how many attempts *call* gets before its error is raised, and that error."""
     count = 0
 
     async def counted() -> None:
@@ -32,47 +32,46 @@ async def attempts(call: Callable[[], Awaitable[Any]], seconds: float) -> tuple[
     return count, raised.value
 
 
+async def submit_after_close(pool: Any, **arguments: Any) -> None:
+    """Submit on a pool that the service has closed."""
+    await pool.close()
+    await submit(pool, **arguments)
+
+
+async def connect_to_wrong_url(_pool: Any, **_arguments: Any) -> None:
+    """Connect with a URL that is not PostgreSQL's."""
+    await asyncpg.connect("ftp://nowhere")
+
+
 @pytest.mark.parametrize(
-    ("mistake", "error"),
+    ("call", "changes", "error"),
     [
-        ({"question_id": ""}, assessments.InvalidInput),
-        ({"anonymous_token": None, "user_id": 2**40}, assessments.UnknownUser),
-        ({"answer_text": "Another answer."}, assessments.SubmissionConflict),
+        (submit, {"question_id": ""}, assessments.InvalidInput),
+        (submit, {"anonymous_token": None, "user_id": 2**40}, assessments.UnknownUser),
+        (submit, {"answer_text": "Another answer."}, assessments.SubmissionConflict),
+        (submit_after_close, {}, asyncpg.InterfaceError),
+        (connect_to_wrong_url, {}, asyncpg.exceptions.ClientConfigurationError),
     ],
 )
-async def test_what_no_repetition_mends_is_not_repeated(
-    pool: Any, token: UUID, mistake: dict[str, Any], error: type[Exception]
+async def test_an_error_that_no_retry_can_mend_is_raised_at_the_first_attempt(
+    pool: Any,
+    token: UUID,
+    call: Callable[..., Awaitable[Any]],
+    changes: dict[str, Any],
+    error: type[Exception],
 ) -> None:
-    """An error of this library's is raised at the first attempt."""
-    given: dict[str, Any] = {"anonymous_token": token, "submission_key": uuid4()}
-    await submit(pool, **given)
+    """The library's own errors, a closed pool and a wrong URL are never retried."""
+    arguments: dict[str, Any] = {"anonymous_token": token, "submission_key": uuid4()}
+    await submit(pool, **arguments)
 
-    count, raised = await attempts(lambda: submit(pool, **given | mistake), 30)
+    count, raised = await attempts(lambda: call(pool, **arguments | changes), 30)
 
     assert count == 1
     assert type(raised) is error
 
 
-async def test_a_closed_pool_is_not_asked_again(pool: Any, token: UUID) -> None:
-    """A service that shuts down is not held up by calls that can no longer be made."""
-    await pool.close()
-
-    count, raised = await attempts(lambda: submit(pool, anonymous_token=token), 30)
-
-    assert count == 1
-    assert isinstance(raised, asyncpg.InterfaceError)
-
-
-async def test_a_mistake_in_the_url_is_not_repeated() -> None:
-    """The InterfaceError for a wrong argument is told from that for a lost connection."""
-    count, raised = await attempts(lambda: asyncpg.connect("ftp://nowhere"), 30)
-
-    assert count == 1
-    assert isinstance(raised, asyncpg.InterfaceError)
-
-
-async def test_a_server_that_stays_away_is_given_up_on(tmp_path: Path) -> None:
-    """After the time given the last error is raised as it is."""
+async def test_retries_end_after_the_given_time(tmp_path: Path) -> None:
+    """Where the server stays away, the last error is raised as it is."""
     trying = attempts(lambda: asyncpg.connect(host=str(tmp_path)), 0.3)
 
     count, raised = await asyncio.wait_for(trying, 15)
@@ -82,9 +81,9 @@ async def test_a_server_that_stays_away_is_given_up_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [*UNDONE, *UNKNOWN])
-async def test_each_error_of_the_recipe_is_repeated(error: type[Exception]) -> None:
-    """A call that fails once with it is through at the second attempt."""
-    results: list[Any] = [error("once"), "through"]
+async def test_each_listed_error_is_retried(error: type[Exception]) -> None:
+    """A call that fails once with a listed error succeeds at the second attempt."""
+    results: list[Any] = [error("once"), "success"]
 
     async def call() -> Any:
         result = results.pop(0)
@@ -92,4 +91,4 @@ async def test_each_error_of_the_recipe_is_repeated(error: type[Exception]) -> N
             raise result
         return result
 
-    assert await retried(call) == "through"
+    assert await retried(call) == "success"

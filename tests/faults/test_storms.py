@@ -1,9 +1,10 @@
-"""What was acknowledged is there once, whatever breaks between the client and the disk."""
+"""What was acknowledged is stored once, whatever breaks between the client and the disk."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ from examples.retry import UNDONE, UNKNOWN, retried
 from examples.worker import By, store_once
 from tests.helpers.cluster import PATIENCE
 from tests.helpers.rows import ids, new_user
-from tests.helpers.storms import CLIENTS, STORMS, Storm, leaked, together
+from tests.helpers.storms import CLIENTS, STORMS, Storm, count_leaked, storm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,22 +26,22 @@ if TYPE_CHECKING:
     from assessments import AssessmentResponse
     from tests.helpers.cluster import Cluster
 
-SUBMITS = 2_600  # in each of the storms
-VISITORS_CALLS = 1_000
+BATCH = 6
+IN_A_BATCH, ONCE = By("batch", "p1"), By("once", "p1")
 
 
-@pytest.fixture(params=STORMS)
-async def storm(
+@pytest.fixture(params=STORMS, name="storm")
+async def each_storm(
     request: pytest.FixtureRequest, cluster: Cluster, scale: int
 ) -> AsyncIterator[Storm]:
-    """Return each of the storms in turn, over empty tables."""
-    await cluster.ask("TRUNCATE assessment_responses, assessment_scores")
-    async with STORMS[request.param](cluster, scale) as storm:
-        yield storm
+    """Return a storm of each kind in turn, over empty tables."""
+    await cluster.fetch("TRUNCATE assessment_responses, assessment_scores")
+    async with storm(cluster, request.param, scale) as each:
+        yield each
 
 
-def answer(**changes: Any) -> Any:
-    """Return an attempt like no other, short or longer than one piece of a reply."""
+def new_response(**changes: Any) -> Any:
+    """Return a response with a unique text, which may be longer than one read of a reply."""
     return {
         "question_id": f"q{random.randrange(20)}",
         "module_slug": "m1",
@@ -50,174 +51,140 @@ def answer(**changes: Any) -> Any:
     }
 
 
-async def submitting(pool: Any, acknowledged: list[Any], stop: asyncio.Event) -> None:
-    """Submit one answer after the other, each until it is acknowledged."""
-    visitor = uuid4()
-    while not stop.is_set():
-        given = answer(anonymous_token=visitor, submission_key=uuid4())
-        submit = partial(assessments.submit_response, pool, **given)
-        acknowledged.append(await retried(submit, seconds=PATIENCE))
-
-
-async def test_an_acknowledged_submit_is_stored_once(
-    cluster: Cluster, storm: Storm, scale: int, figures: Callable[..., None]
+async def test_an_acknowledged_submission_is_stored_once(
+    cluster: Cluster, storm: Storm, figures: Callable[..., None]
 ) -> None:
-    """Every submit that returned is there, equal and once, and the clients are whole."""
+    """Every submission that returned is stored once and unchanged, and no connection leaks."""
     acknowledged: list[AssessmentResponse] = []
-    stop = asyncio.Event()
+    tokens = [uuid4() for _ in range(CLIENTS)]
 
-    async def rage() -> None:
-        await storm.rage(lambda: len(acknowledged), SUBMITS * scale)
-        stop.set()
+    async def submit() -> None:
+        new = new_response(anonymous_token=random.choice(tokens), submission_key=uuid4())
+        call = partial(assessments.submit_response, storm.pool, **new)
+        acknowledged.append(await retried(call, seconds=PATIENCE))
 
-    workers = [submitting(storm.clients, acknowledged, stop) for _ in range(CLIENTS)]
-    await together(rage(), *workers, minutes=3 * scale)
+    await storm.strike(submit, acknowledged, workers=CLIENTS, calls=2_600)
 
-    stored = {row["response_id"]: row async for row in backoffice.iter_responses(storm.clients)}
+    stored = {row["response_id"]: row async for row in backoffice.iter_responses(storm.pool)}
     counts = {
         "lost": sum(stored.get(row["response_id"]) != row for row in acknowledged),
         "duplicated": len(stored) - len(acknowledged),
-        "leaked": await leaked(cluster, storm.clients),
+        "leaked": await count_leaked(cluster, storm.pool),
     }
-    figures("submits", acknowledged=len(acknowledged), **{storm.faults: storm.times}, **counts)
+    figures("submits", acknowledged=len(acknowledged), **storm.counts, **counts)
     assert not any(counts.values()), counts
 
 
 class Visit(NamedTuple):
-    """What one visitor, and two users who want to be that visitor, have done."""
+    """What was acknowledged to an anonymous owner and to the two users who claim its responses."""
 
     token: UUID
     users: list[int]
     rows: list[AssessmentResponse]
-    claimed: list[int]
+    claimed: tuple[int, int]
     unkeyed: UUID
     erased: bool
 
 
-BATCH = 6
-OF_THREE, ONCE = By("batch", "p1"), By("once", "p1")
-
-
 async def visit(pool: Any, acknowledged: list[None]) -> Visit:
-    """Answer, claim, score and perhaps erase, each until it is acknowledged."""
+    """Submit, claim, score and perhaps erase, with retries until each call is acknowledged."""
 
-    async def through(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    async def retry(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         result = await retried(partial(function, *arguments, **named), seconds=PATIENCE)
         acknowledged.append(None)
         return result
 
-    async def claim_in_a_transaction(user: int) -> int:
+    async def in_transaction(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         async with pool.acquire() as connection, connection.transaction():
-            return await assessments.claim_assessment_responses(
-                connection, anonymous_token=token, user_id=user
-            )
-
-    async def score_in_a_transaction(response_id: int) -> bool:
-        async with pool.acquire() as connection, connection.transaction():
-            return await store_once(connection, response_id, {"points": 5}, ONCE)
+            return await function(connection, *arguments, **named)
 
     token, unkeyed = uuid4(), uuid4()
-    users = [await through(new_user, pool), await through(new_user, pool)]
-    given = [
-        answer(anonymous_token=token, question_id=f"q{n // 2}", submission_key=uuid4())
+    users = [await retry(new_user, pool), await retry(new_user, pool)]
+    new = [
+        new_response(anonymous_token=token, question_id=f"q{n // 2}", submission_key=uuid4())
         for n in range(BATCH)
     ]
-    rows = await through(assessments.submit_responses, pool, given)
-    assert [row["answer_text"] for row in rows] == [each["answer_text"] for each in given]
-    # What has no key is sent once, come what may.
-    with suppress(*UNDONE, *UNKNOWN):
-        await assessments.submit_responses(pool, [answer(anonymous_token=unkeyed)] * BATCH)
+    rows = await retry(assessments.submit_responses, pool, new)
+    assert [row["answer_text"] for row in rows] == [each["answer_text"] for each in new]
     scores: Any = [
-        {"response_id": row["response_id"], "score_data": {}, **OF_THREE._asdict()}
+        {"response_id": row["response_id"], "score_data": {}, **IN_A_BATCH._asdict()}
         for row in rows[:3]
     ]
+    with suppress(*UNDONE, *UNKNOWN):  # has no key: not to be retried
+        await assessments.submit_responses(pool, [new_response(anonymous_token=unkeyed)] * BATCH)
     with suppress(*UNDONE, *UNKNOWN):
         await backoffice.record_scores(pool, scores)
-    claimed: Any = await asyncio.gather(
-        through(
-            assessments.claim_assessment_responses, pool, anonymous_token=token, user_id=users[0]
-        ),
-        through(claim_in_a_transaction, users[1]),
+    claim = assessments.claim_assessment_responses
+    claimed = await asyncio.gather(
+        retry(claim, pool, anonymous_token=token, user_id=users[0]),
+        retry(in_transaction, claim, anonymous_token=token, user_id=users[1]),
     )
-    await through(score_in_a_transaction, rows[0]["response_id"])
+    await retry(in_transaction, store_once, rows[0]["response_id"], {"points": 5}, ONCE)
     if erased := random.random() < 0.3:
         for user in users:
-            await through(assessments.delete_responses, pool, user_id=user, anonymous_token=token)
+            await retry(assessments.delete_responses, pool, user_id=user, anonymous_token=token)
     return Visit(token, users, rows, claimed, unkeyed, erased)
 
 
-async def owned(pool: Any, visit: Visit) -> list[AssessmentResponse]:
-    """Return the visit's rows, by whoever owns them, oldest first."""
-    of_first, of_second = [
+async def get_owned(pool: Any, visit: Visit) -> list[AssessmentResponse]:
+    """Return the visit's responses, whoever owns them, oldest first."""
+    owned = [
         await assessments.get_responses(pool, user_id=user, anonymous_token=visit.token)
         for user in visit.users
     ]
-    both = {row["response_id"]: row for row in of_first + of_second}
-    return [both[key] for key in sorted(both)]
+    by_id = {row["response_id"]: row for rows in owned for row in rows}
+    return [by_id[key] for key in sorted(by_id)]
 
 
-async def faults_of(pool: Any, visit: Visit) -> dict[str, int]:
+async def count_faults(pool: Any, visit: Visit) -> dict[str, int]:
     """Return how often the visit breaks each promise."""
-    now = await owned(pool, visit)
+    now = await get_owned(pool, visit)
     owners = {(row["user_id"], row["anonymous_token"]) for row in now}
-    scored = [
+    batch_scores, single_scores = [
         await pool.fetchval(
             "SELECT count(*) FROM assessment_scores WHERE response_id = any($1) AND model_id = $2",
             ids(visit.rows),
             by.model_id,
         )
-        for by in (OF_THREE, ONCE)
+        for by in (IN_A_BATCH, ONCE)
     ]
     unkeyed = await assessments.get_responses(pool, anonymous_token=visit.unkeyed)
-    again = [
+    claimed_again = [
         await assessments.claim_assessment_responses(
             pool, anonymous_token=visit.token, user_id=user
         )
         for user in visit.users
     ]
-    left: Any = {} if visit.erased else {"user_id": None, "anonymous_token": None}
-    expected = [] if visit.erased else [{**row, **left} for row in visit.rows]
+    no_owner: Any = {"user_id": None, "anonymous_token": None}
+    expected = [] if visit.erased else [{**row, **no_owner} for row in visit.rows]
     return {
-        "lost or changed": [{**row, **left} for row in now] != expected,
+        "lost or changed": [{**row, **no_owner} for row in now] != expected,
         "split between owners": len(owners) > 1 or any(user is None for user, _ in owners),
         "half claimed": not set(visit.claimed) <= {0, BATCH} or sum(visit.claimed) > BATCH,
         "half batches": len(unkeyed) not in (0, BATCH),
-        "half score batches": scored[0] not in ((0,) if visit.erased else (0, 3)),
-        "scores lost or twice": scored[1] != (0 if visit.erased else 1),
-        "claimed again": sum(again) or now != await owned(pool, visit),
+        "half score batches": batch_scores not in ((0,) if visit.erased else (0, 3)),
+        "scores lost or twice": single_scores != (0 if visit.erased else 1),
+        "claimed again": sum(claimed_again) or now != await get_owned(pool, visit),
+        "expected rows": len(expected) + len(unkeyed),
     }
 
 
-async def test_claims_batches_scores_and_erasures_happen_whole_or_not_at_all(
-    cluster: Cluster, storm: Storm, scale: int, figures: Callable[..., None]
+async def test_claims_batches_scores_and_erasures_are_atomic(
+    cluster: Cluster, storm: Storm, figures: Callable[..., None]
 ) -> None:
-    """Nothing is half there, and a repeated claim, score or erasure changes nothing more."""
+    """Each is carried out as a whole or not at all, and a retry of it changes nothing more."""
     acknowledged: list[None] = []
     visits: list[Visit] = []
-    stop = asyncio.Event()
 
-    async def rage() -> None:
-        await storm.rage(lambda: len(acknowledged), VISITORS_CALLS * scale)
-        stop.set()
+    async def work() -> None:
+        visits.append(await visit(storm.pool, acknowledged))
 
-    async def visiting() -> None:
-        while not stop.is_set():
-            visits.append(await visit(storm.clients, acknowledged))
+    await storm.strike(work, acknowledged, workers=CLIENTS // 2, calls=1_000)
 
-    await together(rage(), *(visiting() for _ in range(CLIENTS // 2)), minutes=3 * scale)
-
-    counts = {"leaked": await leaked(cluster, storm.clients)}
+    counts = Counter(leaked=await count_leaked(cluster, storm.pool))
     for each in visits:
-        for fault, count in (await faults_of(storm.clients, each)).items():
-            counts[fault] = counts.get(fault, 0) + count
-    ((stored,),) = await cluster.ask("SELECT count(*) FROM assessment_responses")
-    seen = sum(
-        [
-            len(await assessments.get_responses(storm.clients, anonymous_token=each.unkeyed))
-            + (0 if each.erased else BATCH)
-            for each in visits
-        ]
-    )
-    counts["duplicated"] = stored - seen
-    figures("visits", acknowledged=len(acknowledged), **{storm.faults: storm.times}, **counts)
+        counts.update(await count_faults(storm.pool, each))
+    ((stored,),) = await cluster.fetch("SELECT count(*) FROM assessment_responses")
+    counts["duplicated"] = stored - counts.pop("expected rows")
+    figures("visits", acknowledged=len(acknowledged), **storm.counts, **counts)
     assert not any(counts.values()), counts

@@ -1,4 +1,4 @@
-"""What waits for a lock waits, or fails by the timeout it was given, and changes nothing then."""
+"""A call that waits for a lock goes on, or fails by its timeout and changes nothing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from assessments import claim_assessment_responses
 from examples.retry import UNDONE, UNKNOWN, retried
+from tests.helpers.calls import ERASURES, Subject, catalogue
 from tests.helpers.commands import content
-from tests.helpers.fault_calls import CALLS
 from tests.helpers.observe import until_waiting_for_lock
 from tests.helpers.rows import submit, submit_all
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     Connection = asyncpg.Connection[Any]
 
-MIGRATION = "LOCK TABLE assessment_responses IN ACCESS EXCLUSIVE MODE"
-LIMITS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
+Ending = tuple[dict[str, Any], type[BaseException]]
+"""The options of a connection on which a blocked call ends with an error, and that error."""
+
+TIMEOUTS: dict[str, Ending] = {
     "statement_timeout": (
         {"server_settings": {"statement_timeout": "200ms"}},
         asyncpg.QueryCanceledError,
@@ -31,139 +33,116 @@ LIMITS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "lock_timeout": ({"server_settings": {"lock_timeout": "200ms"}}, asyncpg.LockNotAvailableError),
     "command_timeout": ({"command_timeout": 0.2}, asyncio.TimeoutError),
 }
-
-
-@pytest.fixture(params=LIMITS)
-def limit(request: pytest.FixtureRequest) -> tuple[dict[str, Any], type[Exception]]:
-    """Return how to connect with each timeout in turn, and what it raises."""
-    return LIMITS[request.param]
+ENDINGS = TIMEOUTS | {"cancelled": ({}, asyncio.CancelledError)}
 
 
 @pytest.fixture
-async def connections(database: str) -> AsyncIterator[Callable[..., Awaitable[list[Connection]]]]:
-    """Return what opens a connection for each kind of call."""
+async def connect(database: str) -> AsyncIterator[Callable[..., Awaitable[Connection]]]:
+    """Return a function that connects to this test's database."""
     opened: list[Connection] = []
 
-    async def connect(**options: Any) -> list[Connection]:
-        opened.extend([await asyncpg.connect(database, **options) for _ in CALLS])
-        return opened
+    async def connect(**options: Any) -> Connection:
+        opened.append(await asyncpg.connect(database, **options))
+        return opened[-1]
 
     yield connect
     for connection in opened:
         await connection.close()
 
 
-@pytest.mark.parametrize("in_a_transaction", [False, True])
-async def test_behind_a_migration_every_call_fails_by_its_timeout_and_changes_nothing(
-    conn: Connection,
-    connections: Callable[..., Awaitable[list[Connection]]],
-    limit: tuple[dict[str, Any], type[Exception]],
-    token: UUID,
-    user_id: int,
-    *,
-    in_a_transaction: bool,
-) -> None:
-    """It is an error that the recipe knows; the connection goes on, and the call then works."""
-    response_id = (await submit(conn, anonymous_token=token))["response_id"]
-    before = await content(conn)
-    options, error = limit
-    limited = await connections(**options)
-    if in_a_transaction:
-        for connection in limited:
-            await connection.execute("BEGIN", timeout=30)
-    async with conn.transaction():
-        await conn.execute(MIGRATION)
-        ended = await asyncio.gather(
-            *(call(c, token, user_id, response_id) for call, c in zip(CALLS, limited, strict=True)),
-            return_exceptions=True,
-        )
-
-    assert [type(each) for each in ended] == [error] * len(CALLS)
-    assert issubclass(error, (*UNDONE, *UNKNOWN))
-    if in_a_transaction:
-        for connection in limited:
-            await connection.execute("ROLLBACK", timeout=30)
-    assert await content(conn) == before
-    for call, connection in zip(CALLS, limited, strict=True):
-        await retried(partial(call, connection, token, user_id, response_id))
-
-
-async def test_behind_a_migration_a_call_without_a_timeout_waits(
-    conn: Connection, connections: Callable[..., Awaitable[list[Connection]]], user_id: int
-) -> None:
-    """It goes through once the migration has committed, on statements prepared before it."""
-    patient = await connections()
-    calls = []
-    for call, connection in zip(CALLS, patient, strict=True):
-        row = await submit(conn, anonymous_token=(token := uuid4()))
-        calls.append(partial(call, connection, token, user_id, row["response_id"]))
-        rehearsal = connection.transaction()
-        await rehearsal.start()
-        await calls[-1]()
-        await rehearsal.rollback()
-    async with conn.transaction():
-        await conn.execute("ALTER TABLE assessment_responses ADD COLUMN note text")
-        waiting = [asyncio.ensure_future(call()) for call in calls]
-        for connection in patient:
-            await until_waiting_for_lock(conn, connection.get_server_pid())
-
-    await asyncio.wait_for(asyncio.gather(*waiting), 30)
-
-
-async def claims_held(conn: Connection) -> int:
+async def count_advisory_locks(conn: Connection) -> int:
     """Return how many locks of claims are held or waited for."""
     number: int = await conn.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
     return number
 
 
-async def test_a_claim_behind_a_claim_fails_by_its_timeout_and_leaves_nothing(
+@pytest.mark.parametrize("in_a_transaction", [False, True])
+@pytest.mark.parametrize("timeout", TIMEOUTS)
+async def test_every_call_blocked_by_a_migration_fails_by_its_timeout_and_changes_nothing(
     conn: Connection,
-    connections: Callable[..., Awaitable[list[Connection]]],
-    limit: tuple[dict[str, Any], type[Exception]],
+    connect: Callable[..., Awaitable[Connection]],
     token: UUID,
     user_id: int,
+    timeout: str,
+    *,
+    in_a_transaction: bool,
 ) -> None:
-    """The caller's transaction stays usable, holds no lock of the claim's, and can claim later."""
-    options, error = limit
-    limited, *_ = await connections(**options)
-    await submit_all(conn, ("q1", "q2"), anonymous_token=token)
+    """The error is one that the recipe retries, and the retry succeeds on the same connection."""
+    response_id = (await submit(conn, anonymous_token=token))["response_id"]
+    calls = catalogue(Subject(user_id, token, response_id, {"anonymous_token": token}))
+    names = sorted(calls, key=ERASURES.__contains__)  # erasures last: others need the response
+    before = await content(conn)
+    options, error = TIMEOUTS[timeout]
+    connections = {name: await connect(**options) for name in names}
+    if in_a_transaction:
+        for connection in connections.values():
+            await connection.execute("BEGIN", timeout=30)
     async with conn.transaction():
-        await claim_assessment_responses(conn, anonymous_token=uuid4(), user_id=user_id)
-        before = await claims_held(conn)
-        await limited.execute("BEGIN", timeout=30)
-        with pytest.raises(error):
-            await claim_assessment_responses(limited, anonymous_token=token, user_id=user_id)
-        assert await claims_held(conn) == before
+        await conn.execute("LOCK TABLE assessment_responses IN ACCESS EXCLUSIVE MODE")
+        results = await asyncio.gather(
+            *(calls[name](connections[name]) for name in names), return_exceptions=True
+        )
 
-    claim = claim_assessment_responses
-    assert await retried(lambda: claim(limited, anonymous_token=token, user_id=user_id)) == 2
-    await limited.execute("COMMIT", timeout=30)
-    assert await claims_held(conn) == 0
+    assert [type(result) for result in results] == [error] * len(names)
+    assert issubclass(error, (*UNDONE, *UNKNOWN))
+    if in_a_transaction:
+        for connection in connections.values():
+            await connection.execute("ROLLBACK", timeout=30)
+    assert await content(conn) == before
+    for name in names:
+        await retried(partial(calls[name], connections[name]))
+
+
+@pytest.mark.parametrize("name", catalogue())
+async def test_a_call_without_a_timeout_waits_until_the_migration_commits(
+    conn: Connection, other: Connection, token: UUID, user_id: int, name: str
+) -> None:
+    """It succeeds then, with statements that were prepared before the migration."""
+    response_id = (await submit(conn, anonymous_token=token))["response_id"]
+    call = catalogue(Subject(user_id, token, response_id, {"anonymous_token": token}))[name]
+    rehearsal = other.transaction()
+    await rehearsal.start()
+    await call(other)
+    await rehearsal.rollback()
+    async with conn.transaction():
+        await conn.execute("ALTER TABLE assessment_responses ADD COLUMN note text")
+        waiting = asyncio.create_task(call(other))
+        await until_waiting_for_lock(conn, other.get_server_pid())
+
+    await asyncio.wait_for(waiting, 30)
 
 
 @pytest.mark.parametrize("in_a_transaction", [False, True])
-async def test_a_claim_cancelled_behind_a_claim_leaves_nothing(
-    conn: Connection, other: Connection, token: UUID, user_id: int, *, in_a_transaction: bool
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_a_claim_that_ends_while_blocked_by_a_claim_leaves_no_lock_and_no_transaction(
+    conn: Connection,
+    connect: Callable[..., Awaitable[Connection]],
+    token: UUID,
+    user_id: int,
+    ending: str,
+    *,
+    in_a_transaction: bool,
 ) -> None:
-    """No lock and no transaction of its own is left; the caller's stays usable."""
+    """After a timeout or a cancellation the caller's transaction, if any, is open and can claim."""
+    options, error = ENDINGS[ending]
+    blocked = await connect(**options)
+    claim = partial(claim_assessment_responses, anonymous_token=token, user_id=user_id)
     await submit_all(conn, ("q1", "q2"), anonymous_token=token)
     if in_a_transaction:
-        await other.execute("BEGIN")
+        await blocked.execute("BEGIN", timeout=30)
     async with conn.transaction():
-        await claim_assessment_responses(conn, anonymous_token=uuid4(), user_id=user_id)
-        before = await claims_held(conn)
-        waiting = asyncio.create_task(
-            claim_assessment_responses(other, anonymous_token=token, user_id=user_id)
-        )
-        await until_waiting_for_lock(conn, other.get_server_pid())
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        assert other.is_in_transaction() == in_a_transaction
-        assert len(await other.fetch("SELECT * FROM assessment_responses")) == 2
-        assert await claims_held(conn) == before
+        await claim(conn, anonymous_token=uuid4())
+        before = await count_advisory_locks(conn)
+        claiming = asyncio.create_task(claim(blocked))
+        if ending == "cancelled":
+            await until_waiting_for_lock(conn, blocked.get_server_pid())
+            claiming.cancel()
+        with pytest.raises(error):
+            await claiming
+        assert blocked.is_in_transaction() == in_a_transaction
+        assert await count_advisory_locks(conn) == before
 
-    assert await claim_assessment_responses(other, anonymous_token=token, user_id=user_id) == 2
+    assert await retried(lambda: claim(blocked)) == 2
     if in_a_transaction:
-        await other.execute("COMMIT")
-    assert await claims_held(conn) == 0
+        await blocked.execute("COMMIT", timeout=30)
+    assert await count_advisory_locks(conn) == 0

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+from contextlib import suppress
 from subprocess import DEVNULL
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,7 @@ from examples.retry import retried
 
 APPLICATION = "under fault"
 PATIENCE = 120.0  # seconds: longer than any machine takes to recover
+_CLIENTS = f"FROM pg_stat_activity WHERE application_name = '{APPLICATION}'"
 
 
 class Cluster:
@@ -24,8 +26,13 @@ class Cluster:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def ask(self, query: str, *arguments: Any) -> list[Any]:
-        """Return the rows of *query*, once the server answers."""
+    def socket(self) -> str:
+        """Return the path of the server's Unix socket."""
+        (folder,) = parse_qs(urlsplit(self.url).query)["host"]
+        return f"{folder}/.s.PGSQL.5432"
+
+    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+        """Return the rows of *query*, retried until the server answers."""
 
         async def once() -> list[Any]:
             connection = await asyncpg.connect(self.url, timeout=10)
@@ -36,53 +43,42 @@ class Cluster:
 
         return await retried(once, seconds=PATIENCE)
 
-    async def backends(self, state: str = "%") -> list[int]:
-        """Return the processes that serve the clients under test, those in a state like *state*."""
-        rows = await self.ask(
-            "SELECT pid FROM pg_stat_activity WHERE application_name = $1 AND state LIKE $2",
-            APPLICATION,
-            state,
-        )
-        return [pid for (pid,) in rows]
-
     async def kill(self) -> None:
-        """Kill a backend at work as the kernel would: PostgreSQL then ends all and recovers."""
+        """Send SIGKILL to one client's busy backend: PostgreSQL ends all others and recovers."""
         while True:
-            for pid in random.sample(busy := await self.backends("active"), len(busy)):
-                try:
+            busy = await self.fetch(f"SELECT pid {_CLIENTS} AND state = 'active'")
+            for (pid,) in random.sample(busy, len(busy)):
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-                return
+                    return
             await asyncio.sleep(0.001)
 
     async def terminate(self) -> None:
-        """End each backend as an administrator would."""
-        await self.ask(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1",
-            APPLICATION,
-        )
+        """Terminate every client's backend as an administrator would."""
+        await self.fetch(f"SELECT pg_terminate_backend(pid) {_CLIENTS}")
 
     async def restart(self) -> None:
         """Stop the server without a checkpoint, as a power cut would, and start it again."""
-        ((data, binaries),) = await self.ask(
+        ((data, binaries),) = await self.fetch(
             "SELECT current_setting('data_directory'), setting FROM pg_config WHERE name = 'BINDIR'"
         )
         owner = os.stat(data)  # noqa: PTH116 - Path's would block just as long
-        who: dict[str, Any] = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+        options: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), DEVNULL)
+        options |= {"cwd": data, "env": os.environ | {"LC_ALL": "C"}}
+        if os.geteuid() == 0:
+            options |= {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
         command = await asyncio.create_subprocess_exec(
             *(f"{binaries}/pg_ctl", "restart", "-w", "-m", "immediate"),
             *("-D", data, "-l", f"{data}/../server.log"),
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            cwd=data,
-            env=os.environ | {"LC_ALL": "C"},
-            **(who if os.geteuid() == 0 else {}),
+            **options,
         )
         assert await command.wait() == 0, "the server did not restart"
 
-    def socket(self) -> str:
-        """Return the path of the server's Unix socket."""
-        (folder,) = parse_qs(urlsplit(self.url).query)["host"]
-        return f"{folder}/.s.PGSQL.5432"
+    async def migrate(self) -> None:
+        """Lock the table of responses for 100 ms as a migration does."""
+        connection = await asyncpg.connect(self.url)
+        async with connection.transaction():
+            await connection.execute("ALTER TABLE assessment_responses ADD COLUMN note text")
+            await connection.execute("ALTER TABLE assessment_responses DROP COLUMN note")
+            await asyncio.sleep(0.1)
+        await connection.close()

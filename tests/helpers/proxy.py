@@ -1,4 +1,4 @@
-"""What stands between client and server, and cuts their connections."""
+"""A proxy between clients and the server that cuts or stops what passes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import tempfile
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asyncio import Future, StreamReader, StreamWriter
@@ -18,21 +18,13 @@ ROW = b"2\0\0\0\4D"  # how the reply to a query that returns a row begins: BindC
 COMMITTED = b"Z\0\0\0\5I"  # how the reply ends after a commit: ReadyForQuery, idle
 
 
-class Cut(NamedTuple):
-    """An order to cut what begins with *begins* after a *share* of it."""
-
-    begins: bytes
-    share: float
-    done: Future[bytes]
-
-
 class Proxy:
-    """Passes on requests and replies, until told to cut one or to fall silent.
+    """Passes on requests and replies.
 
     Attributes:
         folder: Where its socket is: a client's ``host``.
         passing: While it is cleared, nothing is passed on and no connection closed.
-        stop_at: A request that holds this clears it, once.
+        stop_at: A request that contains this clears it, once.
     """
 
     def __init__(self, folder: str, server: str) -> None:
@@ -41,19 +33,20 @@ class Proxy:
         self.passing.set()
         self.stop_at = b""
         self._server = server
-        self._orders: dict[str, Cut] = {}
+        self._cuts: dict[str, tuple[bytes, float, Future[bytes]]] = {}
 
-    async def cut(self, way: str, begins: bytes = b"", share: float | None = None) -> bytes:
-        """Cut the next request or reply that begins so, at random if no *share* is given.
+    def cut(self, way: str, begins: bytes = b"", share: float | None = None) -> Future[bytes]:
+        """Cut the connection within the next request or reply that begins with *begins*.
 
-        Its connection is closed on both sides after that part. Return the whole of it once done.
+        Both sides are closed after a *share* of it, at random if None. Return its whole text, once
+        it was cut.
         """
         done: Future[bytes] = asyncio.get_running_loop().create_future()
-        self._orders[way] = Cut(begins, random.random() if share is None else share, done)
-        return await done
+        self._cuts[way] = begins, random.random() if share is None else share, done
+        return done
 
     async def serve(self, client: StreamReader, to_client: StreamWriter) -> None:
-        """Pass on what one client and the server say until either ends or the connection is cut."""
+        """Connect a client with the server until either closes or the connection is cut."""
         with closing(to_client), suppress(OSError):  # the server may be down
             server, to_server = await asyncio.open_unix_connection(self._server)
             with closing(to_server):
@@ -75,11 +68,10 @@ class Proxy:
                     self.stop_at = b""
                     self.passing.clear()
                 await self.passing.wait()
-                order = self._orders.get(way)
-                if order and data.startswith(order.begins):
-                    del self._orders[way]
-                    order.done.set_result(data)
-                    writer.write(data[: int(order.share * len(data))])
+                if way in self._cuts and data.startswith(self._cuts[way][0]):
+                    _, share, done = self._cuts.pop(way)
+                    done.set_result(data)
+                    writer.write(data[: int(share * len(data))])
                     return
                 writer.write(data)
                 await writer.drain()

@@ -1,4 +1,4 @@
-"""Faults in a row, under clients that are at work."""
+"""Clients at work under a series of faults."""
 
 from __future__ import annotations
 
@@ -7,44 +7,82 @@ from contextlib import asynccontextmanager
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import asyncpg
-
 import assessments
 from tests.helpers.cluster import APPLICATION
 from tests.helpers.proxy import REPLY, REQUEST, ROW, proxied
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sized
+
+    import asyncpg
 
     from tests.helpers.cluster import Cluster
 
 CLIENTS = 8
+STORMS = {"kills": 5, "restarts": 3, "terminations": 20, "cuts": 300, "migrations": 5}
+"""The kinds of faults, and how many of each a storm consists of."""
 
 
 class Storm(NamedTuple):
-    """Clients to be hit, and what hits them so many times."""
+    """A pool of clients, and the faults that they are to survive."""
 
-    clients: asyncpg.Pool[Any]
+    pool: asyncpg.Pool[Any]
     faults: str
-    times: int
-    hit: Callable[[], Awaitable[Any]]
+    inject: Callable[[], Awaitable[Any]]
+    scale: int
 
-    async def rage(self, acknowledged: Callable[[], int], calls: int) -> None:
-        """Hit so many times, each time after some more of so many *calls* were acknowledged."""
-        for _ in range(self.times):
-            goal = acknowledged() + calls // self.times
-            while acknowledged() < goal:
-                await asyncio.sleep(0.001)
-            await self.hit()
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many faults there are, by their kind."""
+        return {self.faults: STORMS[self.faults] * self.scale}
+
+    async def strike(
+        self, work: Callable[[], Awaitable[Any]], acknowledged: Sized, *, workers: int, calls: int
+    ) -> None:
+        """Let *workers* repeat *work*, and spread the faults over *calls* acknowledged calls."""
+        over = asyncio.Event()
+
+        async def inject_faults() -> None:
+            (times,) = self.counts.values()
+            for _ in range(times):
+                goal = len(acknowledged) + calls * self.scale // times
+                while len(acknowledged) < goal:
+                    await asyncio.sleep(0.001)
+                await self.inject()
+            over.set()
+
+        async def repeat() -> None:
+            while not over.is_set():
+                await work()
+
+        tasks = (repeat() for _ in range(workers))
+        await run_together(inject_faults(), *tasks, minutes=3 * self.scale)
+
+
+@asynccontextmanager
+async def storm(cluster: Cluster, faults: str, scale: int) -> AsyncIterator[Storm]:
+    """Yield a storm of one kind of *faults*, *scale* times CI's size."""
+    async with proxied(cluster.socket()) as proxy:
+        cuts = cycle([(REQUEST, b""), (REPLY, b""), (REPLY, ROW)])
+        storms: dict[str, tuple[Callable[[], Awaitable[Any]], dict[str, Any]]] = {
+            "kills": (cluster.kill, {}),
+            "restarts": (cluster.restart, {}),
+            "terminations": (cluster.terminate, {}),
+            "cuts": (lambda: proxy.cut(*next(cuts)), {"host": proxy.folder}),
+            "migrations": (cluster.migrate, {"lock_timeout": "20ms"}),
+        }
+        inject, options = storms[faults]
+        async with clients(cluster.url, **options) as pool:
+            yield Storm(pool, faults, inject, scale)
 
 
 @asynccontextmanager
 async def clients(
-    url: str, *, lock_timeout: str = "0", **options: Any
+    url: str, *, lock_timeout: str = "0", size: int = CLIENTS, **options: Any
 ) -> AsyncIterator[asyncpg.Pool[Any]]:
-    """Yield a pool for the clients to be hit."""
+    """Yield a pool of clients to inject faults into."""
     settings = {"application_name": APPLICATION, "lock_timeout": lock_timeout}
-    pool = assessments.create_pool(url, max_size=CLIENTS, server_settings=settings, **options)
+    pool = assessments.create_pool(url, max_size=size, server_settings=settings, **options)
     await pool
     try:
         yield pool
@@ -52,61 +90,8 @@ async def clients(
         await asyncio.wait_for(pool.close(), 30)  # without a limit it waits for what has leaked
 
 
-@asynccontextmanager
-async def kills(cluster: Cluster, scale: int) -> AsyncIterator[Storm]:
-    """Yield a storm in which backends are killed."""
-    async with clients(cluster.url) as pool:
-        yield Storm(pool, "kills", 5 * scale, cluster.kill)
-
-
-@asynccontextmanager
-async def restarts(cluster: Cluster, scale: int) -> AsyncIterator[Storm]:
-    """Yield a storm in which the server is stopped at once and started again."""
-    async with clients(cluster.url) as pool:
-        yield Storm(pool, "restarts", 3 * scale, cluster.restart)
-
-
-@asynccontextmanager
-async def terminations(cluster: Cluster, scale: int) -> AsyncIterator[Storm]:
-    """Yield a storm in which an administrator ends all backends."""
-    async with clients(cluster.url) as pool:
-        yield Storm(pool, "terminations", 20 * scale, cluster.terminate)
-
-
-@asynccontextmanager
-async def cuts(cluster: Cluster, scale: int) -> AsyncIterator[Storm]:
-    """Yield a storm in which connections are cut, in a request, a reply, a reply with a row."""
-    async with proxied(cluster.socket()) as proxy:
-        orders = cycle([(REQUEST, b""), (REPLY, b""), (REPLY, ROW)])
-
-        async def cut() -> None:
-            await proxy.cut(*next(orders))
-
-        async with clients(cluster.url, host=proxy.folder) as pool:
-            yield Storm(pool, "cuts", 300 * scale, cut)
-
-
-@asynccontextmanager
-async def migrations(cluster: Cluster, scale: int) -> AsyncIterator[Storm]:
-    """Yield a storm in which migrations lock the table for longer than the clients will wait."""
-
-    async def migrate() -> None:
-        connection = await asyncpg.connect(cluster.url)
-        async with connection.transaction():
-            await connection.execute("ALTER TABLE assessment_responses ADD COLUMN note text")
-            await connection.execute("ALTER TABLE assessment_responses DROP COLUMN note")
-            await asyncio.sleep(0.1)
-        await connection.close()
-
-    async with clients(cluster.url, lock_timeout="20ms") as pool:
-        yield Storm(pool, "migrations", 5 * scale, migrate)
-
-
-STORMS = {each.__name__: each for each in (kills, restarts, terminations, cuts, migrations)}
-
-
-async def together(*work: Awaitable[Any], minutes: int) -> None:
-    """Run *work* side by side; where one fails or it takes too long, end the rest and fail."""
+async def run_together(*work: Awaitable[Any], minutes: int) -> None:
+    """Run *work* concurrently; where one fails or it takes too long, cancel the rest and fail."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         await asyncio.wait_for(asyncio.gather(*tasks), 60 * minutes)
@@ -116,32 +101,33 @@ async def together(*work: Awaitable[Any], minutes: int) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def leaked(cluster: Cluster, pool: asyncpg.Pool[Any]) -> int:
-    """Return how many connections, backends, transactions and locks are not where they should be.
-
-    All of the pool's connections can be had at once and answer; soon nobody else is connected, and
-    nothing is open or locked.
-    """
-
-    async def answers() -> int:
-        async with pool.acquire(timeout=30) as connection:
-            await asyncio.sleep(0.1)  # until all are out
-            pid: int = await connection.fetchval("SELECT pg_backend_pid()")
-            return pid
-
-    pids = await asyncio.gather(*(answers() for _ in range(CLIENTS)))
-    for _ in range(100):  # a backend may need a moment to see that its client is gone
-        ((left,),) = await cluster.ask(_LEFT, APPLICATION, pids)
-        if not left:
-            break
-        await asyncio.sleep(0.1)
-    busy = pool.get_size() - pool.get_idle_size()
-    return CLIENTS - len(set(pids)) + busy + int(left)
-
-
-_LEFT = """
+_LEAKED = """
     SELECT
         (SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND pid <> ALL ($2))
         + (SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%')
         + (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')
 """
+
+
+async def count_leaked(cluster: Cluster, pool: asyncpg.Pool[Any]) -> int:
+    """Return how many connections, backends, transactions and advisory locks have leaked.
+
+    The pool has to hand out all of its connections at once, each alive; soon no other client is
+    connected, and no transaction or lock is left.
+    """
+    size = pool.get_max_size()
+
+    async def backend() -> int:
+        async with pool.acquire(timeout=30) as connection:
+            await asyncio.sleep(0.1)  # until all are acquired
+            pid: int = await connection.fetchval("SELECT pg_backend_pid()")
+            return pid
+
+    pids = await asyncio.gather(*(backend() for _ in range(size)))
+    for _ in range(100):  # a backend may need a moment to see that its client has disconnected
+        ((left,),) = await cluster.fetch(_LEAKED, APPLICATION, pids)
+        if not left:
+            break
+        await asyncio.sleep(0.1)
+    acquired = pool.get_size() - pool.get_idle_size()
+    return size - len(set(pids)) + acquired + int(left)
