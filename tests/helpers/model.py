@@ -6,6 +6,7 @@ The methods have the public functions' names and arguments, so that one `Call` r
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,17 @@ class Model:
         ]
         return self.users, sorted(responses, key=repr)
 
-    def agrees(self, call: Call, result: Any) -> bool:
+    def leads_to(self, state: Any, calls: Iterable[tuple[Call, Any]]) -> bool:
+        """Return whether *calls*, each with its result, would lead from here to *state*."""
+        model = deepcopy(self)
+        agree = (model.agrees(*made, names_item=False) for made in calls)  # a race may hide it
+        return all(agree) and model.state() == state
+
+    def agrees(self, call: Call, result: Any, *, names_item: bool = True) -> bool:
         """Make *call*; return whether *result* is right, and take the keys of new rows from it."""
         expected = getattr(self, call.function)(**call.arguments)
+        if isinstance(expected, tuple) and isinstance(result, tuple) and not names_item:
+            expected, result = expected[0], result[0]
         if not isinstance(expected, list | dict):
             return bool(expected == result)
         if isinstance(expected, dict):
