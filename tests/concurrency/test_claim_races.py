@@ -14,7 +14,7 @@ import assessments
 from assessments import delete_responses, get_responses
 from assessments.backoffice import iter_responses
 from tests.helpers.rows import ids, new_user, questions, submit, submit_all
-from tests.helpers.transactions import ENDS, blocked, open_transaction, without_waiting
+from tests.helpers.transactions import ENDS, Connection, blocked, open_transaction, without_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,7 +29,7 @@ def claim(conn: Any, token: UUID, user_id: int) -> Coroutine[Any, Any, int]:
 
 @pytest.mark.parametrize("shared", ["user", "token"])
 async def test_one_of_three_concurrent_claims_takes_a_question(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], database: str, shared: str
+    conn: Connection, other: Connection, database: str, shared: str
 ) -> None:
     """Of three tokens for a user, or three users for a token, one gives or gets all rows."""
     third = await asyncpg.connect(database)
@@ -62,8 +62,8 @@ async def test_one_of_three_concurrent_claims_takes_a_question(
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_claim_skips_a_question_whose_answer_is_being_erased(
-    conn: asyncpg.Connection[Any],
-    other: asyncpg.Connection[Any],
+    conn: Connection,
+    other: Connection,
     user_id: int,
     token: UUID,
     end: str,
@@ -84,7 +84,7 @@ async def test_a_claim_skips_a_question_whose_answer_is_being_erased(
 
 
 async def test_concurrent_claims_take_a_question_once(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], figures: Callable[..., None]
+    conn: Connection, other: Connection, figures: Callable[..., None]
 ) -> None:
     """In random pairs on two connections each question comes from one token, and none is lost."""
     chance = Random(20261122)
@@ -118,7 +118,7 @@ async def test_concurrent_claims_take_a_question_once(
 
 
 async def test_concurrent_claims_of_a_token_have_one_winner(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], figures: Callable[..., None]
+    conn: Connection, other: Connection, figures: Callable[..., None]
 ) -> None:
     """In 100 pairs on two connections one user gets all rows of the token, the other none."""
     pairs, anomalies = 100, 0
@@ -135,9 +135,7 @@ async def test_concurrent_claims_of_a_token_have_one_winner(
     assert anomalies == 0
 
 
-async def test_a_claim_needs_one_connection_of_a_pool(
-    database: str, conn: asyncpg.Connection[Any]
-) -> None:
+async def test_a_claim_needs_one_connection_of_a_pool(database: str, conn: Connection) -> None:
     """Concurrent claims are right through a pool of one connection, and of four."""
     user_id, tokens = await new_user(conn), [uuid4() for _ in range(8)]
     for token in tokens:
@@ -152,7 +150,7 @@ async def test_a_claim_needs_one_connection_of_a_pool(
 
 async def test_a_reader_sees_a_claim_whole_or_not_at_all(
     pool: asyncpg.Pool[Any],
-    conn: asyncpg.Connection[Any],
+    conn: Connection,
     figures: Callable[..., None],
     scale: int,
 ) -> None:

@@ -15,7 +15,7 @@ from assessments import delete_responses
 from assessments.backoffice import purge_anonymous_responses, record_scores
 from tests.helpers.observe import until_waiting_for_lock
 from tests.helpers.rows import new_user
-from tests.helpers.transactions import open_transaction
+from tests.helpers.transactions import Connection, open_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,24 +50,26 @@ INSERT = """
         (anonymous_token, question_id, module_slug, answer_text, created_at)
 """
 # Anonymous owners with one response each, as the planner assumes until it has statistics.
-OTHERS = f"{INSERT} SELECT gen_random_uuid(), 'q' || n % 100, 'm', '', now() FROM generate_series(1, 5000) AS n"
-ROWS = f"""
-    {INSERT}
+OTHERS = INSERT + "SELECT gen_random_uuid(), 'q', 'm', '', now() FROM generate_series(1, 5000)"
+ROWS = (
+    INSERT
+    + """
     SELECT $1, 'q' || n, 'm', '', now() - interval '200 days' + n * interval '1 day'
     FROM generate_series(1, 100) AS n ORDER BY n RETURNING response_id
 """
+)
 
 
 @pytest.mark.parametrize("plans", PLANS)
 async def test_calls_with_different_plans_lock_rows_in_one_order(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], database: str, plans: str
+    conn: Connection, other: Connection, database: str, plans: str
 ) -> None:
     """Two calls on the same 100 rows do not deadlock, where the table holds them in key order.
 
     Index scans may run either way; a bitmap scan locks in the order of the table.
     """
     third = await asyncpg.connect(database)
-    await third.execute(f"{OTHERS}; ANALYZE assessment_responses")
+    await third.execute(OTHERS + "; ANALYZE assessment_responses")
     await conn.execute(PLANS[plans][0])
     await other.execute(PLANS[plans][1])
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 
 from tests.helpers.calls import Call
 from tests.helpers.model import Model, perform
-from tests.helpers.transactions import ENDS, open_transaction, outcome, started
+from tests.helpers.transactions import ENDS, Connection, open_transaction, outcome, started
 
 USER, OTHER_USER = 1, 2
 TOKEN, OTHER_TOKEN = UUID(int=1), UUID(int=2)
@@ -114,7 +113,7 @@ WAITS_FOR = {
 }
 
 
-async def in_transaction(conn: asyncpg.Connection[Any], call: Call, beside: str) -> Any:
+async def in_transaction(conn: Connection, call: Call, beside: str) -> Any:
     """Make *call* in a transaction that goes on after it, whatever the call raises."""
     if beside == "delete the user" and call.function.startswith("submit"):
         return await outcome(perform(conn, call))  # the foreign key's error aborts a transaction
@@ -126,7 +125,7 @@ async def in_transaction(conn: asyncpg.Connection[Any], call: Call, beside: str)
 
 @pytest.mark.parametrize("kind", CALLS)
 async def test_a_call_waits_for_these_calls_only_and_the_two_end_as_if_serial(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], kind: str
+    conn: Connection, other: Connection, kind: str
 ) -> None:
     """Beside an open transaction a call waits as tabulated, and both end as in one serial order."""
     waits_for, not_serial = set(), []

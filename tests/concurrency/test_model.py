@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -18,19 +17,20 @@ from hypothesis.stateful import (
 )
 
 from tests.helpers.calls import Call
-from tests.helpers.histories import Draw
+from tests.helpers.histories import TWO_USERS, Draw
 from tests.helpers.model import Model, perform
 from tests.helpers.rows import ids
 from tests.helpers.transactions import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
 EXAMPLES = 120
 STEPS = 25
 WRITES = (
     *("submit_response", "submit_responses", "claim_assessment_responses") * 2,
-    *("record_score", "record_scores", "backdate_response", "backdate_scores"),
+    *("record_score", "record_scores", "backdate", "backdate"),
     *("delete_responses", "purge_anonymous_responses", "delete_user"),
 )
 chances = st.randoms(use_true_random=False)
@@ -59,25 +59,25 @@ class History(RuleBasedStateMachine):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.session, self.model, self.users = session, Model(), [1, 2]
-        session.run(session.conn.execute("DELETE FROM users; DELETE FROM assessment_responses"))
-        for user_id in self.users:
-            self.check(Call("insert_user", {"user_id": user_id}))
+        self.session = session
+        session.run(session.conn.execute(TWO_USERS))
+        self.model = session.run(Model.load(session.conn))
         session.done["histories"] += 1
 
     @initialize(chance=chances)
     def begin(self, chance: Random) -> None:
         """Submit a few responses."""
         for _ in range(chance.randint(5, 9)):
-            self.check(Draw(chance, self.model, self.users).call("submit_response"))
+            self.check(Draw(chance, self.model).call("submit_response"))
 
     @rule(chance=chances)
     def step(self, chance: Random) -> None:
         """Make a call that writes; read with every function."""
         self.session.done["steps"] += 1
-        draw = Draw(chance, self.model, self.users)
+        draw = Draw(chance, self.model)
         call = draw.call(*WRITES)
         known = set(ids(self.model.responses))
+        note(str(call))
         result = self.check(call)
         if call.function.startswith("submit") and not isinstance(result, tuple):
             rows = result if isinstance(result, list) else [result]
@@ -102,8 +102,7 @@ class History(RuleBasedStateMachine):
     def check(self, call: Call) -> Any:
         """Make *call* and return its result, which is to be the model's."""
         result = self.session.run(outcome(perform(self.session.conn, call)))
-        note(f"{call.function}({call.arguments}): {result}")
-        assert self.model.agrees(call, result)
+        assert self.model.agrees(call, result), (call, result)
         return result
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tests.helpers.calls import ERASURES, Call
-from tests.helpers.histories import OLD, Draw
+from tests.helpers.histories import OLD, TWO_USERS, Draw
 from tests.helpers.model import Model, perform
-from tests.helpers.transactions import ENDS, open_transaction, outcome, started
+from tests.helpers.transactions import ENDS, Connection, open_transaction, outcome, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,22 +22,21 @@ FUNCTIONS = (
     *("record_scores", "delete_responses", "purge_anonymous_responses", "delete_user"),
     "get_responses",
 )
-EMPTY = "DELETE FROM users; DELETE FROM assessment_responses; INSERT INTO users VALUES (1), (2)"
 
 
-async def store_some(conn: asyncpg.Connection[Any], chance: Random) -> Model:
+async def store_some(conn: Connection, chance: Random) -> Model:
     """Store a few responses, some of them keyed, scored or old, and return what is stored."""
-    await conn.execute(EMPTY)
-    draw = Draw(chance, await Model.load(conn), [1, 2])
+    await conn.execute(TWO_USERS)
+    draw = Draw(chance, await Model.load(conn))
     for _ in range(chance.randint(2, 20)):
-        call = draw.call("submit_response", "submit_response", "record_score", "backdate_response")
+        call = draw.call("submit_response", "submit_response", "record_score", "backdate")
         assert draw.model.agrees(call, await outcome(perform(conn, call)))
     return draw.model
 
 
 def draw_pair(chance: Random, model: Model) -> list[Call]:
     """Return two random calls; a purge has no limit, which would count what it then skips."""
-    draw = Draw(chance, model, [1, 2])
+    draw = Draw(chance, model)
     pair = [draw.call(*FUNCTIONS) for _ in range(2)]
     return [
         Call(call.function, {"older_than": OLD}) if "older_than" in call.arguments else call
@@ -45,13 +44,13 @@ def draw_pair(chance: Random, model: Model) -> list[Call]:
     ]
 
 
-def is_excepted(one: Call, another: Call, end: str) -> bool:
+def is_excepted(pair: list[Call], end: str) -> bool:
     """Return whether less is promised of the pair.
 
     A claim beside the user's own erasure and a retry beside an erasure of its row have tests of
     their own; the deletion of a user may deadlock, as its foreign key chooses the order of locks.
     """
-    for call, beside in ((one, another), (another, one)):
+    for call, beside in (pair, pair[::-1]):
         given, erased = call.arguments, beside.arguments
         if call.function == "claim_assessment_responses" and beside.function == "delete_responses":
             by_user = given["skip_answered"] and erased.get("user_id") == given["user_id"]
@@ -68,7 +67,7 @@ def is_excepted(one: Call, another: Call, end: str) -> bool:
     return False
 
 
-async def attempt(conn: asyncpg.Connection[Any], call: Call) -> Any:
+async def attempt(conn: Connection, call: Call) -> Any:
     """Return what *call* ends as; a deadlock, which PostgreSQL resolves, is to be retried."""
     try:
         return await outcome(perform(conn, call))
@@ -76,13 +75,11 @@ async def attempt(conn: asyncpg.Connection[Any], call: Call) -> Any:
         return error
 
 
-async def run(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], pair: list[Call], end: str
-) -> list[Any]:
+async def run(conn: Connection, other: Connection, pair: list[Call], end: str) -> list[Any]:
     """Return both results: of calls on their own, or of the second beside the first's *end*."""
     one, another = pair
     if end == "each alone":
-        return await asyncio.gather(attempt(conn, one), attempt(other, another))
+        return list(await asyncio.gather(attempt(conn, one), attempt(other, another)))
     async with open_transaction(conn, end):
         first = await attempt(conn, one)
         task, _ = await started(attempt(other, another), by=conn, on=other)
@@ -90,8 +87,8 @@ async def run(
 
 
 async def test_any_two_concurrent_calls_end_as_in_one_serial_order(
-    conn: asyncpg.Connection[Any],
-    other: asyncpg.Connection[Any],
+    conn: Connection,
+    other: Connection,
     figures: Callable[..., None],
     scale: int,
 ) -> None:
@@ -103,7 +100,7 @@ async def test_any_two_concurrent_calls_end_as_in_one_serial_order(
         before = await store_some(conn, chance)
         pair = draw_pair(chance, before)
         end = chance.choice((*ENDS, "each alone", "each alone"))
-        if is_excepted(*pair, end):
+        if is_excepted(pair, end):
             continue
         races[end] += 1
         results = await run(conn, other, pair, end)

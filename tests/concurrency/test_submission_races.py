@@ -12,7 +12,7 @@ import asyncpg
 import assessments
 from assessments import delete_responses, get_responses, submit_responses
 from tests.helpers.rows import ids, submit
-from tests.helpers.transactions import blocked, open_transaction, outcome
+from tests.helpers.transactions import Connection, blocked, open_transaction, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,7 @@ async def test_concurrent_submissions_with_one_key_store_one_row(
     keys = list(owners)
     four = [await asyncpg.connect(database) for _ in range(4)]
 
-    async def submit_each(
-        conn: asyncpg.Connection[Any], block: list[UUID]
-    ) -> dict[UUID, AssessmentResponse]:
+    async def submit_each(conn: Connection, block: list[UUID]) -> dict[UUID, AssessmentResponse]:
         return {
             key: await submit(conn, anonymous_token=owners[key], submission_key=key)
             for key in chance.sample(block, len(block))
@@ -55,7 +53,7 @@ async def test_concurrent_submissions_with_one_key_store_one_row(
 
 
 async def test_a_retry_during_the_erasure_of_its_row_may_conflict(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], database: str, token: UUID
+    conn: Connection, other: Connection, database: str, token: UUID
 ) -> None:
     """An erasure between its two statements leaves no row to return, and nothing is stored."""
     owner: dict[str, Any] = {"anonymous_token": token, "submission_key": uuid4()}
@@ -79,7 +77,7 @@ async def test_a_retry_during_the_erasure_of_its_row_may_conflict(
 
 
 async def test_batches_with_the_same_keys_in_another_order_can_be_retried(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], database: str, token: UUID
+    conn: Connection, other: Connection, database: str, token: UUID
 ) -> None:
     """They may deadlock, and the one that PostgreSQL ends gets the other's rows on its retry."""
     batch: list[NewResponse] = [
@@ -95,7 +93,7 @@ async def test_batches_with_the_same_keys_in_another_order_can_be_retried(
     deadlocks = []
 
     async def submit_until_stored(
-        on: asyncpg.Connection[Any], batch: list[NewResponse]
+        on: Connection, batch: list[NewResponse]
     ) -> list[AssessmentResponse]:
         while True:
             try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tests.helpers.calls import Call
+from tests.helpers.rows import ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.helpers.model import Model, Row
 
+USERS = [1, 2]
+TWO_USERS = "DELETE FROM users; DELETE FROM assessment_responses; INSERT INTO users VALUES (1), (2)"
 TOKENS = [UUID(int=number << 64 | 1) for number in (2, 1)]
 KEYS = [UUID(int=number) for number in (7, 8)]
 QUESTIONS, MODULES = ("q1", "q2", "q3"), ("m1", "m2")
@@ -30,17 +33,15 @@ class Draw:
 
     chance: Random
     model: Model
-    users: list[int]
 
     def call(self, *functions: str) -> Call:
         """Return a call of one of *functions*."""
         function = self.chance.choice(functions)
-        arguments: Row = getattr(self, function)()
-        return Call(function, arguments)
+        return Call(function, getattr(self, function)())
 
     def user(self) -> int:
         """Return a user, rarely the unknown one."""
-        return self.chance.choice([*self.users * 3, UNKNOWN])
+        return self.chance.choice([*USERS * 3, UNKNOWN])
 
     def writer(self) -> Row:
         """Return the owner of a response."""
@@ -50,13 +51,13 @@ class Draw:
 
     def reader(self) -> Row:
         """Return one owner or both."""
-        user, token = self.chance.choice(self.users), self.chance.choice(TOKENS)
+        user, token = self.chance.choice(USERS), self.chance.choice(TOKENS)
         both = {"user_id": user, "anonymous_token": token}
         return self.chance.choice([both, {"user_id": user}, {"anonymous_token": token}])
 
     def response_id(self) -> int:
         """Return a stored response, rarely an unknown one."""
-        return self.chance.choice([*(row["response_id"] for row in self.model.responses), UNKNOWN])
+        return self.chance.choice([*ids(self.model.responses), UNKNOWN])
 
     def scorer(self) -> Row:
         """Return a model and a prompt version, or neither."""
@@ -121,49 +122,43 @@ class Draw:
 
     def delete_user(self) -> Row:
         """Return the deletion of a user."""
-        return {"user_id": self.chance.choice(self.users)}
+        return {"user_id": self.chance.choice(USERS)}
 
-    def backdate_response(self) -> Row:
-        """Return a moment long ago, which other responses may have too."""
+    def backdate(self) -> Row:
+        """Return a moment long ago, which other responses may share."""
         hours = timedelta(hours=self.chance.randint(0, 2))
         return {"response_id": self.response_id(), "created_at": LONG_AGO + hours}
 
-    backdate_scores = backdate_response
-
     def get_responses(self) -> Row:
-        """Return whose responses to read, with or without filters."""
-        return {**self.reader(), **self.filters()}
-
-    def filters(self) -> Row:
-        """Return a module and a question, or any."""
-        return {
+        """Return the owner, module and question of responses to read."""
+        filters = {
             "module_slug": self.chance.choice([None, *MODULES]),
             "question_id": self.chance.choice([None, *QUESTIONS]),
         }
+        return {**self.reader(), **filters}
 
     def reads(self) -> Iterator[Call]:
         """Yield a call of every function that reads, but for the pages of a list."""
-        owner, filters = self.reader(), self.filters()
-        limit, key, scorer = self.chance.randint(1, 3), self.response_id(), self.scorer()
+        asked, key, limit = self.get_responses(), self.response_id(), self.chance.randint(1, 3)
+        filters = {name: asked[name] for name in ("module_slug", "question_id")}
+        owner = {name: asked[name] for name in asked if name not in filters}
         question_ids = self.chance.choice([None, [], [self.chance.choice(QUESTIONS)], ["q1", "q3"]])
         split = LONG_AGO + timedelta(hours=1)
-        for function in ("get_responses", "get_responses_with_latest_score"):
-            yield Call(function, {**owner, **filters})
-        yield Call(
-            "get_responses_for_question", {**owner, "question_id": filters["question_id"] or "q1"}
-        )
-        latest = {"module_slug": filters["module_slug"], "question_ids": question_ids}
+        yield Call("get_responses", asked)
+        yield Call("get_responses_with_latest_score", asked)
+        question = asked["question_id"] or "q1"
+        yield Call("get_responses_for_question", {**owner, "question_id": question})
+        latest = {"module_slug": asked["module_slug"], "question_ids": question_ids}
         yield Call("get_latest_responses", {**owner, **latest})
         yield Call("get_scores", {**owner, "response_id": key})
-        for bounds in ({"after": key, "limit": limit}, {"up_to": key}):
-            yield Call("get_unscored_responses", {**scorer, **bounds})
-        for of in ({}, owner):
-            for within in ({}, {"since": split}, {"until": split}):
-                asked = {**of, **filters, **within, "batch_size": limit}
-                yield Call("iter_responses", asked)
-        yield Call(
-            "purge_anonymous_responses", {"older_than": OLD, "limit": limit, "dry_run": True}
-        )
+        scorer = self.scorer()
+        yield Call("get_unscored_responses", {**scorer, "after": key, "limit": limit})
+        yield Call("get_unscored_responses", {**scorer, "up_to": key})
+        for within in ({}, {"since": split}, {"until": split}):
+            yield Call("iter_responses", {**filters, **within, "batch_size": limit})
+            yield Call("iter_responses", {**asked, **within, "batch_size": limit})
+        purge = {"older_than": OLD, "limit": limit, "dry_run": True}
+        yield Call("purge_anonymous_responses", purge)
 
 
 NOBODY: dict[str, Any] = {"user_id": None, "anonymous_token": None}

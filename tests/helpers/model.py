@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from uuid import UUID
 
-    import asyncpg
-
     from tests.helpers.calls import Call
+    from tests.helpers.transactions import Connection
 
     Row = dict[str, Any]
 
@@ -27,8 +27,10 @@ HOST_STATEMENTS = {
     "insert_user": "INSERT INTO users (user_id) OVERRIDING SYSTEM VALUE VALUES ($1)",
     "update_user": "UPDATE users SET user_id = user_id WHERE user_id = $1",
     "delete_user": "DELETE FROM users WHERE user_id = $1",
-    "backdate_response": ("UPDATE assessment_responses SET created_at = $2 WHERE response_id = $1"),
-    "backdate_scores": "UPDATE assessment_scores SET created_at = $2 WHERE response_id = $1",
+    "backdate": """
+        WITH dated AS (UPDATE assessment_scores SET created_at = $2 WHERE response_id = $1)
+        UPDATE assessment_responses SET created_at = $2 WHERE response_id = $1
+    """,
 }
 """What a host or an import does to the tables, with the arguments of the model's method."""
 
@@ -42,30 +44,27 @@ async def perform(conn: Any, call: Call) -> Any:
     return int(status.rpartition(" ")[2])
 
 
+@dataclass
 class Model:
     """Users, responses and scores; a row is new until it has the key that PostgreSQL gave it."""
 
-    def __init__(self) -> None:
-        self.users: set[int] = set()
-        self.responses: list[Row] = []
-        self.scores: list[Row] = []
-        self.keys: dict[UUID, Row] = {}
+    users: set[int]
+    responses: list[Any]
+    scores: list[Row]
+    keys: dict[UUID, Row]
 
     @classmethod
-    async def load(cls, conn: asyncpg.Connection[Any]) -> Model:
+    async def load(cls, conn: Connection) -> Model:
         """Return what the database holds."""
-        model = cls()
-        model.users = {user for (user,) in await conn.fetch("SELECT user_id FROM users")}
-        model.responses = [{**row} async for row in iter_responses(conn)]
-        for row in await conn.fetch("SELECT * FROM assessment_scores"):
-            model.scores.append({**row, "score_data": json.loads(row["score_data"])})
-        stored = {row["response_id"]: row for row in model.responses}
-        for key, response_id in await conn.fetch(
-            "SELECT submission_key, response_id FROM assessment_responses"
-            " WHERE submission_key IS NOT NULL"
-        ):
-            model.keys[key] = stored[response_id]
-        return model
+        users = {user for (user,) in await conn.fetch("SELECT user_id FROM users")}
+        stored = {row["response_id"]: {**row} async for row in iter_responses(conn)}
+        scores = [
+            {**row, "score_data": json.loads(row["score_data"])}
+            for row in await conn.fetch("SELECT * FROM assessment_scores")
+        ]
+        keyed = "SELECT submission_key, response_id FROM assessment_responses"
+        keys = {key: stored[response_id] for key, response_id in await conn.fetch(keyed) if key}
+        return cls(users, list(stored.values()), scores, keys)
 
     def state(self) -> Any:
         """Return all that is stored, comparable with another model's that has other new rows."""
@@ -74,7 +73,7 @@ class Model:
             (without_identity(row), keys.get(id(row)), len(self._scores_of(row["response_id"])))
             for row in self.responses
         ]
-        return self.users, sorted(responses, key=repr)
+        return self.users, len(self.scores), sorted(responses, key=repr)
 
     def leads_to(self, state: Any, calls: Iterable[tuple[Call, Any]]) -> bool:
         """Return whether *calls*, each with its result, would lead from here to *state*."""
@@ -200,17 +199,10 @@ class Model:
         self._erase(self._owned(user_id))
         return found
 
-    def backdate_response(self, response_id: int, created_at: datetime) -> int:
-        """Make a response as old as an import may."""
+    def backdate(self, response_id: int, created_at: datetime) -> int:
+        """Make a response and its scores as old as an import may."""
         rows = [row for row in self.responses if row["response_id"] == response_id]
-        for row in rows:
-            row["created_at"] = created_at
-        return len(rows)
-
-    def backdate_scores(self, response_id: int, created_at: datetime) -> int:
-        """Make a response's scores as old as an import may."""
-        rows = self._scores_of(response_id)
-        for row in rows:
+        for row in rows + self._scores_of(response_id):
             row["created_at"] = created_at
         return len(rows)
 
@@ -232,9 +224,7 @@ class Model:
             for row in self.get_responses(**asked)
         ]
 
-    def get_responses_for_question(self, **asked: Any) -> list[Row]:
-        """Return the owner's attempts at a question."""
-        return self.get_responses(**asked)
+    get_responses_for_question = get_responses
 
     def get_latest_responses(
         self, *, question_ids: list[str] | None = None, **asked: Any
@@ -258,7 +248,7 @@ class Model:
         scored = {score["response_id"] for score in self.scores if matches(score, scorer)}
         return [
             row
-            for row in sorted(self.responses, key=lambda row: row["response_id"])
+            for row in self.responses
             if row["response_id"] not in scored and after < row["response_id"] <= up_to
         ][:limit]
 
@@ -273,7 +263,7 @@ class Model:
         """Return responses in the order of their keys."""
         return [
             row
-            for row in sorted(self._matching(**asked), key=lambda row: row["response_id"])
+            for row in self._matching(**asked)
             if (not since or row["created_at"] >= since)
             and (not until or row["created_at"] < until)
         ]

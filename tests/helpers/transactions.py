@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import assessments
 from tests.helpers.observe import until_waiting_for_lock
@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+Connection: TypeAlias = "asyncpg.Connection[Any]"
 ENDS = ("commit", "rollback")
 
 
 @asynccontextmanager
-async def open_transaction(
-    conn: asyncpg.Connection[Any], end: str = "commit"
-) -> AsyncIterator[None]:
+async def open_transaction(conn: Connection, end: str = "commit") -> AsyncIterator[None]:
     """Run the block in a transaction, then commit or roll back as *end* says."""
     transaction = conn.transaction()
     await transaction.start()
@@ -40,9 +39,7 @@ async def outcome(call: Awaitable[Any]) -> Any:
         return type(error), getattr(error, "parameter", None)
 
 
-async def blocked(
-    call: Awaitable[Any], by: asyncpg.Connection[Any], on: asyncpg.Connection[Any]
-) -> asyncio.Future[Any]:
+async def blocked(call: Awaitable[Any], by: Connection, on: Connection) -> asyncio.Future[Any]:
     """Start *call* on one connection; return once it waits for a lock that the other holds."""
     task = asyncio.ensure_future(call)
     await until_waiting_for_lock(by, on.get_server_pid())
@@ -51,7 +48,7 @@ async def blocked(
 
 
 async def started(
-    call: Awaitable[Any], by: asyncpg.Connection[Any], on: asyncpg.Connection[Any]
+    call: Awaitable[Any], by: Connection, on: Connection
 ) -> tuple[asyncio.Future[Any], bool]:
     """Start *call*; once it has ended or waits for a lock, return it and whether *by* blocks it."""
     task = asyncio.ensure_future(call)
@@ -68,7 +65,7 @@ async def without_waiting(call: Awaitable[Any]) -> Any:
     return await asyncio.wait_for(call, 10)
 
 
-async def _blocks(by: asyncpg.Connection[Any], on: asyncpg.Connection[Any]) -> bool:
+async def _blocks(by: Connection, on: Connection) -> bool:
     query = "SELECT pg_backend_pid() = ANY (pg_blocking_pids($1))"
     blocks: bool = await by.fetchval(query, on.get_server_pid())
     return blocks
