@@ -1,86 +1,158 @@
-"""Who waits for whom, as the table of locks in docs/reviewing.md says."""
+"""Which calls wait for which, as docs/reviewing.md tabulates, and what each then ends as."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
 
-import assessments
-from assessments import backoffice
-from tests.helpers.rows import new_user, submit
+from tests.helpers.calls import Call
+from tests.helpers.model import Model, perform
+from tests.helpers.transactions import ENDS, Connection, open_transaction, outcome, started
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-USER, TOKEN = 1, UUID(int=1)
+USER, OTHER_USER = 1, 2
+TOKEN, OTHER_TOKEN = UUID(int=1), UUID(int=2)
 KEY, STORED_KEY = uuid4(), uuid4()
-ANONYMOUS, OWN = 1, 2  # the responses
+ANSWER = {"question_id": "q1", "module_slug": "m1", "answer_text": ""}
 
-ACTS: dict[str, Callable[[Any], Awaitable[Any]]] = {
-    "read": lambda c: assessments.get_responses_with_latest_score(
-        c, user_id=USER, anonymous_token=TOKEN
-    ),
-    "backlog": backoffice.get_unscored_responses,
-    "submit": lambda c: submit(c, user_id=USER),
-    "submit with a key": lambda c: submit(c, user_id=USER, submission_key=KEY),
-    "sent again": lambda c: submit(c, anonymous_token=TOKEN, submission_key=STORED_KEY),
-    "claim": lambda c: assessments.claim_assessment_responses(
-        c, user_id=USER, anonymous_token=TOKEN
-    ),
-    "score the visitor's": lambda c: backoffice.record_score(
-        c, response_id=ANONYMOUS, score_data={}
-    ),
-    "score the user's": lambda c: backoffice.record_score(c, response_id=OWN, score_data={}),
-    "erase the visitor": lambda c: assessments.delete_responses(c, anonymous_token=TOKEN),
-    "erase the user": lambda c: assessments.delete_responses(c, user_id=USER),
-    "purge": lambda c: backoffice.purge_anonymous_responses(c, older_than=timedelta(days=90)),
-    "change the user": lambda c: c.execute("UPDATE users SET user_id = user_id"),
-    "delete the user": lambda c: c.execute("DELETE FROM users"),
+STORED = f"""
+    DELETE FROM users;
+    DELETE FROM assessment_responses;
+    INSERT INTO users VALUES ({USER}), ({OTHER_USER});
+    INSERT INTO assessment_responses (
+        response_id, user_id, anonymous_token, question_id, module_slug, answer_text,
+        submission_key, created_at
+    ) OVERRIDING SYSTEM VALUE VALUES
+        (1000001, NULL, '{TOKEN}', 'q1', 'm1', '', '{STORED_KEY}', now() - interval '1 year'),
+        (1000002, NULL, '{TOKEN}', 'q2', 'm1', '', NULL, now() - interval '1 year'),
+        (1000003, {USER}, NULL, 'q3', 'm1', '', NULL, now() - interval '1 year'),
+        (1000004, NULL, '{OTHER_TOKEN}', 'q1', 'm1', '', NULL, now()),
+        (1000005, NULL, '{OTHER_TOKEN}', 'q4', 'm1', '', NULL, now())
+"""  # noqa: S608 - constants
+
+
+def submits(**changes: Any) -> list[Call]:
+    """Return a submission on its own and in a batch."""
+    response = ANSWER | changes
+    return [
+        Call("submit_response", response),
+        Call("submit_responses", {"responses": [response]}),
+    ]
+
+
+def claim(token: UUID, user_id: int, *, skip_answered: bool = True) -> Call:
+    """Return a claim."""
+    arguments = {"anonymous_token": token, "user_id": user_id, "skip_answered": skip_answered}
+    return Call("claim_assessment_responses", arguments)
+
+
+def scores(*response_ids: int) -> list[Call]:
+    """Return a score of the first response, and a batch of scores of all."""
+    batch = [{"response_id": key, "score_data": {}} for key in response_ids]
+    return [Call("record_score", batch[0]), Call("record_scores", {"scores": batch})]
+
+
+def erasure(**owner: Any) -> list[Call]:
+    """Return an erasure."""
+    return [Call("delete_responses", owner)]
+
+
+CALLS: dict[str, list[Call]] = {
+    "read": [Call("get_responses_with_latest_score", {"user_id": USER, "anonymous_token": TOKEN})],
+    "backlog": [Call("get_unscored_responses", {})],
+    "submit for the token": submits(anonymous_token=TOKEN),
+    "submit for the user": submits(user_id=USER),
+    "submit with a key": [
+        *submits(user_id=USER, submission_key=KEY),
+        *submits(user_id=USER, submission_key=KEY, answer_text="Another."),
+    ],
+    "retry": [
+        *submits(anonymous_token=TOKEN, submission_key=STORED_KEY),
+        *submits(user_id=USER, submission_key=STORED_KEY),
+    ],
+    "claim": [claim(TOKEN, USER), claim(TOKEN, USER, skip_answered=False)],
+    "claim for another user": [claim(TOKEN, OTHER_USER)],
+    "claim of another token": [claim(OTHER_TOKEN, USER)],
+    "score the token's": scores(1000001, 1000002),
+    "score the user's": scores(1000003),
+    "erase the token": erasure(anonymous_token=TOKEN),
+    "erase the user": erasure(user_id=USER),
+    "erase both": erasure(user_id=USER, anonymous_token=TOKEN),
+    "purge": [Call("purge_anonymous_responses", {"older_than": timedelta(days=90)})],
+    "update the user": [Call("update_user", {"user_id": USER})],
+    "delete the user": [Call("delete_user", {"user_id": USER})],
 }
-ERASURES = {"erase the visitor", "purge"}
-OF_THE_USER = {"submit", "submit with a key", "claim", "score the user's", "erase the user"}
+CLAIMS_OF_TOKEN = {"claim", "claim for another user"}
+ERASURES_OF_TOKEN = {"erase the token", "erase both", "purge"}
+ERASURES_OF_USER = {"erase the user", "erase both", "delete the user"}
+OF_USER = {"submit for the user", "submit with a key", "claim", "claim of another token"}
 WAITS_FOR = {
     "read": set(),
     "backlog": set(),
-    "submit": {"delete the user"},
+    "submit for the token": set(),
+    "submit for the user": {"delete the user"},
     "submit with a key": {"submit with a key", "delete the user"},
-    "sent again": {"claim"} | ERASURES,
-    "claim": {"claim", "delete the user"} | ERASURES,
-    "score the visitor's": ERASURES,
-    "score the user's": {"erase the user", "delete the user"},
-    "erase the visitor": {"claim", "score the visitor's"} | ERASURES,
-    "erase the user": {"score the user's", "erase the user", "delete the user"},
-    "purge": {"claim", "score the visitor's"} | ERASURES,
-    "change the user": {"change the user", "delete the user"},
-    "delete the user": OF_THE_USER | {"change the user", "delete the user"},
+    "retry": CLAIMS_OF_TOKEN | ERASURES_OF_TOKEN,
+    "claim": CLAIMS_OF_TOKEN | {"claim of another token", "delete the user"} | ERASURES_OF_TOKEN,
+    "claim for another user": CLAIMS_OF_TOKEN | ERASURES_OF_TOKEN,
+    "claim of another token": {"claim", "claim of another token", "delete the user"},
+    "score the token's": ERASURES_OF_TOKEN,
+    "score the user's": ERASURES_OF_USER,
+    "erase the token": CLAIMS_OF_TOKEN | {"score the token's"} | ERASURES_OF_TOKEN,
+    "erase the user": {"score the user's"} | ERASURES_OF_USER,
+    "erase both": CLAIMS_OF_TOKEN
+    | {"score the token's", "score the user's"}
+    | ERASURES_OF_TOKEN
+    | ERASURES_OF_USER,
+    "purge": CLAIMS_OF_TOKEN | {"score the token's"} | ERASURES_OF_TOKEN,
+    "update the user": {"update the user", "delete the user"},
+    "delete the user": OF_USER | {"score the user's", "update the user"} | ERASURES_OF_USER,
 }
 
 
-@pytest.mark.parametrize("waiting", ACTS)
-async def test_a_call_waits_for_these_and_for_no_other(
-    conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], waiting: str
-) -> None:
-    """Beside each open transaction a call goes on at once or waits, as the table says."""
-    assert await new_user(conn) == USER
-    await submit(conn, "q1", anonymous_token=TOKEN, submission_key=STORED_KEY)
-    await submit(conn, "q2", user_id=USER)
-    await conn.execute("UPDATE assessment_responses SET created_at = now() - interval '1 year'")
-    await conn.execute("SET lock_timeout = '50ms'")
-    waited = set()
-    for name, act in ACTS.items():
-        holding, tried = other.transaction(), conn.transaction()
-        await holding.start()
-        await act(other)
-        await tried.start()
-        try:
-            await ACTS[waiting](conn)
-        except asyncpg.LockNotAvailableError:
-            waited.add(name)
-        await tried.rollback()
-        await holding.rollback()
+async def in_transaction(conn: Connection, call: Call, beside: str) -> Any:
+    """Make *call* in a transaction that goes on after it, whatever the call raises."""
+    if beside == "delete the user" and call.function.startswith("submit"):
+        return await outcome(perform(conn, call))  # the foreign key's error aborts a transaction
+    async with open_transaction(conn):
+        result = await outcome(perform(conn, call))
+        assert await conn.fetchval("SELECT true")
+    return result
 
-    assert waited == WAITS_FOR[waiting]
+
+@pytest.mark.parametrize("kind", CALLS)
+async def test_a_call_waits_for_these_calls_only_and_the_two_end_as_if_serial(
+    conn: Connection, other: Connection, kind: str
+) -> None:
+    """Beside an open transaction a call waits as tabulated, and both end as in one serial order."""
+    waits_for, not_serial = set(), []
+    for beside, end in product(CALLS, ENDS):
+        for first, second in product(CALLS[beside], CALLS[kind]):
+            await conn.execute(STORED)
+            before = await Model.load(conn)
+
+            async with open_transaction(conn, end):
+                results = [await outcome(perform(conn, first))]
+                task, waits = await started(
+                    in_transaction(other, second, beside), by=conn, on=other
+                )
+            results.append(await task)
+            if waits:
+                waits_for.add(beside)
+            else:
+                assert beside not in WAITS_FOR[kind]
+
+            after = (await Model.load(conn)).state()
+            calls = list(zip((first, second), results, strict=True))
+            if end == "rollback":
+                orders = [calls[1:]]
+            else:
+                orders = [calls] if waits else [calls, calls[::-1]]
+            if not any(before.leads_to(after, order) for order in orders):
+                not_serial.append((first, second, end, results))
+
+    assert waits_for == WAITS_FOR[kind]
+    assert not_serial == []

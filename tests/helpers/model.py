@@ -1,0 +1,310 @@
+"""The library over lists in memory: what each call should return or raise, and what is stored.
+
+The methods have the public functions' names and arguments, so that one `Call` runs on both.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from assessments import AssessmentResponse, SubmissionConflict, UnknownResponse, UnknownUser
+from assessments.backoffice import iter_responses
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+    from tests.helpers.calls import Call
+    from tests.helpers.transactions import Connection
+
+    Row = dict[str, Any]
+
+HOST_STATEMENTS = {
+    "insert_user": "INSERT INTO users (user_id) OVERRIDING SYSTEM VALUE VALUES ($1)",
+    "update_user": "UPDATE users SET user_id = user_id WHERE user_id = $1",
+    "delete_user": "DELETE FROM users WHERE user_id = $1",
+    "backdate": """
+        WITH dated AS (UPDATE assessment_scores SET created_at = $2 WHERE response_id = $1)
+        UPDATE assessment_responses SET created_at = $2 WHERE response_id = $1
+    """,
+}
+"""What a host or an import does to the tables, with the arguments of the model's method."""
+
+
+async def perform(conn: Any, call: Call) -> Any:
+    """Make *call*, of a public function or a host's statement, and return its result."""
+    if call.function not in HOST_STATEMENTS:
+        return await call(conn)
+    statement = HOST_STATEMENTS[call.function]
+    status = await conn.execute(statement, *call.arguments.values())
+    return int(status.rpartition(" ")[2])
+
+
+@dataclass
+class Model:
+    """Users, responses and scores; a row is new until it has the key that PostgreSQL gave it."""
+
+    users: set[int]
+    responses: list[Any]
+    scores: list[Row]
+    keys: dict[UUID, Row]
+
+    @classmethod
+    async def load(cls, conn: Connection) -> Model:
+        """Return what the database holds."""
+        users = {user for (user,) in await conn.fetch("SELECT user_id FROM users")}
+        stored = {row["response_id"]: {**row} async for row in iter_responses(conn)}
+        scores = [
+            {**row, "score_data": json.loads(row["score_data"])}
+            for row in await conn.fetch("SELECT * FROM assessment_scores")
+        ]
+        keyed = "SELECT submission_key, response_id FROM assessment_responses"
+        keys = {key: stored[response_id] for key, response_id in await conn.fetch(keyed) if key}
+        return cls(users, list(stored.values()), scores, keys)
+
+    def state(self) -> Any:
+        """Return all that is stored, comparable with another model's that has other new rows."""
+        keys = {id(row): key for key, row in self.keys.items()}
+        responses = [
+            (without_identity(row), keys.get(id(row)), len(self._scores_of(row["response_id"])))
+            for row in self.responses
+        ]
+        return self.users, len(self.scores), sorted(responses, key=repr)
+
+    def leads_to(self, state: Any, calls: Iterable[tuple[Call, Any]]) -> bool:
+        """Return whether *calls*, each with its result, would lead from here to *state*."""
+        model = deepcopy(self)
+        agree = (model.agrees(*made, names_item=False) for made in calls)  # a race may hide it
+        return all(agree) and model.state() == state
+
+    def agrees(self, call: Call, result: Any, *, names_item: bool = True) -> bool:
+        """Make *call*; return whether *result* is right, and take the keys of new rows from it."""
+        expected = getattr(self, call.function)(**call.arguments)
+        if isinstance(expected, tuple) and isinstance(result, tuple) and not names_item:
+            expected, result = expected[0], result[0]
+        if not isinstance(expected, list | dict):
+            return bool(expected == result)
+        if isinstance(expected, dict):
+            expected, result = [expected], [result]
+        if not isinstance(result, list) or len(result) != len(expected):
+            return False
+        return all(map(self._learn, expected, result))
+
+    def _learn(self, row: Row, stored: Any) -> bool:
+        if not isinstance(stored, dict) or not row.items() <= stored.items():
+            return False
+        missing = stored.keys() - row.keys()
+        given = {"response_id", "score_id", "created_at"} if "created_at" not in row else set()
+        row.update(stored)
+        return missing <= given
+
+    # What is written.
+
+    def submit_response(self, **response: Any) -> Any:
+        """Store a response, or return the one that has its key."""
+        result = self.submit_responses([response])
+        return result[0] if isinstance(result, list) else (result[0], None)
+
+    def submit_responses(self, responses: list[Row]) -> Any:
+        """Store responses, all or none."""
+        for index, response in enumerate(responses):
+            if response.get("user_id") not in self.users | {None}:
+                return UnknownUser, f"responses[{index}]"
+        keys, rows = dict(self.keys), []
+        for index, response in enumerate(responses):
+            row = dict.fromkeys(AssessmentResponse.__annotations__) | {"answer_metadata": {}}
+            row = without_identity(row | response)
+            key = row.pop("submission_key", None)
+            stored = keys.get(key, row)
+            if not row.items() <= stored.items():
+                return SubmissionConflict, f"responses[{index}]"
+            if key is not None:
+                keys[key] = stored
+            rows.append(stored)
+        self.keys = keys
+        for row in rows:
+            if all(row is not stored for stored in self.responses):
+                self.responses.append(row)
+        return rows
+
+    def claim_assessment_responses(
+        self, *, anonymous_token: UUID, user_id: int, skip_answered: bool = True
+    ) -> Any:
+        """Move the token's responses to the user, but for questions already answered."""
+        if user_id not in self.users:
+            return UnknownUser, None
+        answered = {row["question_id"] for row in self._owned(user_id)} if skip_answered else ()
+        claimed = [
+            row
+            for row in self._owned(anonymous_token=anonymous_token)
+            if row["question_id"] not in answered
+        ]
+        for row in claimed:
+            row.update(user_id=user_id, anonymous_token=None)
+        return len(claimed)
+
+    def record_score(self, **score: Any) -> Any:
+        """Store a score."""
+        result = self.record_scores([score])
+        return result[0] if isinstance(result, list) else (result[0], None)
+
+    def record_scores(self, scores: list[Row]) -> Any:
+        """Store scores, all or none."""
+        stored = {row.get("response_id") for row in self.responses}
+        for index, score in enumerate(scores):
+            if score["response_id"] not in stored:
+                return UnknownResponse, f"scores[{index}]"
+        rows = [{"model_id": None, "prompt_version": None, **score} for score in scores]
+        self.scores += rows
+        return rows
+
+    def delete_responses(
+        self, *, user_id: int | None = None, anonymous_token: UUID | None = None
+    ) -> int:
+        """Erase what either owner has."""
+        return self._erase(self._owned(user_id, anonymous_token))
+
+    def purge_anonymous_responses(
+        self, *, older_than: Any, limit: int = 10_000, dry_run: bool = False
+    ) -> int:
+        """Erase or count what nobody has claimed for so long, token by token, newest first."""
+        until = datetime.now(timezone.utc) - older_than
+        expired = sorted(
+            newest_first(
+                row
+                for row in self.responses
+                if row["anonymous_token"] and row["created_at"] < until
+            ),
+            key=lambda row: str(row["anonymous_token"]),
+        )
+        return len(expired[:limit]) if dry_run else self._erase(expired[:limit])
+
+    def insert_user(self, user_id: int) -> int:
+        """Add a user."""
+        self.users.add(user_id)
+        return 1
+
+    def update_user(self, user_id: int) -> int:
+        """Change nothing that the library can see."""
+        return len(self.users & {user_id})
+
+    def delete_user(self, user_id: int) -> int:
+        """Delete a user and what is theirs."""
+        found = self.update_user(user_id)
+        self.users.discard(user_id)
+        self._erase(self._owned(user_id))
+        return found
+
+    def backdate(self, response_id: int, created_at: datetime) -> int:
+        """Make a response and its scores as old as an import may."""
+        rows = [row for row in self.responses if row["response_id"] == response_id]
+        for row in rows + self._scores_of(response_id):
+            row["created_at"] = created_at
+        return len(rows)
+
+    # What is read.
+
+    def get_responses(
+        self, *, limit: int | None = None, before: Any = None, **asked: Any
+    ) -> list[Row]:
+        """Return a page of the owner's responses, newest first."""
+        rows = newest_first(self._matching(**asked))
+        if before:
+            rows = [row for row in rows if (row["created_at"], row["response_id"]) < before]
+        return rows[:limit]
+
+    def get_responses_with_latest_score(self, **asked: Any) -> list[Row]:
+        """Return such a page, each response with its newest score."""
+        return [
+            {**row, "latest_score": next(iter(self._scores_of(row["response_id"])), None)}
+            for row in self.get_responses(**asked)
+        ]
+
+    get_responses_for_question = get_responses
+
+    def get_latest_responses(
+        self, *, question_ids: list[str] | None = None, **asked: Any
+    ) -> list[Row]:
+        """Return the newest attempt at each question."""
+        newest: Row = {}
+        for row in self.get_responses(**asked):
+            newest.setdefault(row["question_id"], row)
+        asked_for = newest if question_ids is None else question_ids
+        return [row for question, row in newest.items() if question in asked_for]
+
+    def get_scores(self, *, response_id: int, **owner: Any) -> list[Row]:
+        """Return a response's scores, if it is the owner's."""
+        owned = {row["response_id"] for row in self._owned(**owner)}
+        return self._scores_of(response_id) if response_id in owned else []
+
+    def get_unscored_responses(
+        self, *, limit: int = 100, after: int = 0, up_to: int = 2**62, **scorer: Any
+    ) -> list[Row]:
+        """Return the backlog of a model and prompt version, or of any."""
+        scored = {score["response_id"] for score in self.scores if matches(score, scorer)}
+        return [
+            row
+            for row in self.responses
+            if row["response_id"] not in scored and after < row["response_id"] <= up_to
+        ][:limit]
+
+    def iter_responses(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        batch_size: int = 1000,  # noqa: ARG002 - how many are fetched at once is not seen
+        **asked: Any,
+    ) -> list[Row]:
+        """Return responses in the order of their keys."""
+        return [
+            row
+            for row in self._matching(**asked)
+            if (not since or row["created_at"] >= since)
+            and (not until or row["created_at"] < until)
+        ]
+
+    def _owned(self, user_id: int | None = None, anonymous_token: UUID | None = None) -> list[Row]:
+        return [
+            row
+            for row in self.responses
+            if (user_id and row["user_id"] == user_id)
+            or (anonymous_token and row["anonymous_token"] == anonymous_token)
+        ]
+
+    def _matching(
+        self, user_id: int | None = None, anonymous_token: UUID | None = None, **filters: Any
+    ) -> list[Row]:
+        is_owned = user_id is not None or anonymous_token is not None
+        rows = self._owned(user_id, anonymous_token) if is_owned else self.responses
+        return [row for row in rows if matches(row, filters)]
+
+    def _scores_of(self, response_id: int) -> list[Row]:
+        scores = (score for score in self.scores if score["response_id"] == response_id)
+        return newest_first(scores, "score_id")
+
+    def _erase(self, rows: list[Row]) -> int:
+        erased, keys = {id(row) for row in rows}, {row.get("response_id") for row in rows}
+        self.responses = [row for row in self.responses if id(row) not in erased]
+        self.scores = [score for score in self.scores if score["response_id"] not in keys]
+        self.keys = {key: row for key, row in self.keys.items() if id(row) not in erased}
+        return len(rows)
+
+
+def matches(row: Row, filters: Row) -> bool:
+    """Return whether *row* has each value asked for, where ``None`` asks for any."""
+    return all(value in (None, row[name]) for name, value in filters.items())
+
+
+def newest_first(rows: Iterable[Row], key: str = "response_id") -> list[Row]:
+    """Return *rows* in the order in which they are listed."""
+    return sorted(rows, key=lambda row: (row["created_at"], row[key]), reverse=True)
+
+
+def without_identity(row: Row) -> Row:
+    """Return *row* without what PostgreSQL gives a new row."""
+    return {name: row[name] for name in row if name not in ("response_id", "created_at")}
