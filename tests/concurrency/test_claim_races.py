@@ -13,13 +13,19 @@ import pytest
 import assessments
 from assessments import delete_responses, get_responses
 from assessments.backoffice import iter_responses
+from tests.helpers.calls import Call
+from tests.helpers.histories import TOKENS, TWO_USERS
+from tests.helpers.model import Model, is_serial
 from tests.helpers.rows import ids, new_user, questions, submit, submit_all
-from tests.helpers.transactions import ENDS, Connection, blocked, open_transaction, without_waiting
+from tests.helpers.transactions import ENDS, Connection, blocked, open_transaction, started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-RACING_PAIRS = 300
+RACES = {  # how often, for which users, of which tokens
+    "two tokens of one user": (300, (1, 1), TOKENS),
+    "two users for one token": (100, (1, 2), TOKENS[:1] * 2),
+}
 
 
 def claim(conn: Any, token: UUID, user_id: int) -> Coroutine[Any, Any, int]:
@@ -34,8 +40,7 @@ async def test_one_of_three_concurrent_claims_takes_a_question(
     """Of three tokens for a user, or three users for a token, one gives or gets all rows."""
     third = await asyncpg.connect(database)
     for end in ENDS:
-        users = [await new_user(conn) for _ in range(3)]
-        tokens = [uuid4() for _ in range(3)]
+        users, tokens = [await new_user(conn) for _ in range(3)], [uuid4() for _ in range(3)]
         if shared == "user":
             users = users[:1] * 3
         else:
@@ -77,61 +82,39 @@ async def test_a_claim_skips_a_question_whose_answer_is_being_erased(
 
     async with open_transaction(conn, end):
         assert await delete_responses(conn, user_id=user_id) == 1
-        assert await without_waiting(claim(other, token, user_id)) == 1
+        claiming, waits = await started(claim(other, token, user_id), by=conn, on=other)
+        assert not waits
+    assert await claiming == 1
 
     assert questions(await get_responses(conn, anonymous_token=token)) == ["q1"]
     assert await claim(conn, token, user_id) == (end == "commit")
 
 
+@pytest.mark.parametrize("title", RACES)
 async def test_concurrent_claims_take_a_question_once(
-    conn: Connection, other: Connection, figures: Callable[..., None]
+    conn: Connection, other: Connection, figures: Callable[..., None], title: str
 ) -> None:
-    """In random pairs on two connections each question comes from one token, and none is lost."""
+    """Of random pairs one takes what the other then finds answered or claimed; none is lost."""
+    pairs, users, tokens = RACES[title]
     chance = Random(20261122)
-    bank = [f"q{number}" for number in range(6)]
     anomalies = 0
-    for _ in range(RACING_PAIRS):
-        user_id, tokens = await new_user(conn), (uuid4(), uuid4())
-        source = {}
-        for token in tokens:
-            for question in chance.choices(bank, k=chance.randint(1, 6)):
-                stored = await submit(conn, question, anonymous_token=token)
-                source[stored["response_id"]] = token
-
-        claimed = await asyncio.gather(
-            claim(conn, tokens[0], user_id), claim(other, tokens[1], user_id)
-        )
-
-        taken = await get_responses(conn, user_id=user_id)
-        left = [await get_responses(conn, anonymous_token=token) for token in tokens]
-        pairs = {(row["question_id"], source[row["response_id"]]) for row in taken}
-        anomalies += not (
-            sum(claimed) == len(taken)
-            and sum(claimed) + sum(map(len, left)) == len(source)
-            and len(pairs) == len(set(questions(taken)))
-            and all(set(questions(rows)) <= set(questions(taken)) for rows in left)
-        )
-
-    title = "claims racing, two tokens of one user"
-    figures(title, pairs=RACING_PAIRS, anomalies=anomalies)
-    assert anomalies == 0
-
-
-async def test_concurrent_claims_of_a_token_have_one_winner(
-    conn: Connection, other: Connection, figures: Callable[..., None]
-) -> None:
-    """In 100 pairs on two connections one user gets all rows of the token, the other none."""
-    pairs, anomalies = 100, 0
     for _ in range(pairs):
-        users, token = [await new_user(conn), await new_user(conn)], uuid4()
-        await submit_all(conn, ("q1", "q2", "q3"), anonymous_token=token)
+        await conn.execute(TWO_USERS)
+        for token in tokens:
+            bank = chance.choices(range(6), k=chance.randint(1, 6))
+            await submit_all(conn, map(str, bank), anonymous_token=token)
+        before = await Model.load(conn)
+        claims = [
+            Call("claim_assessment_responses", {"anonymous_token": token, "user_id": user_id})
+            for token, user_id in zip(tokens, users, strict=True)
+        ]
 
-        claimed = await asyncio.gather(claim(conn, token, users[0]), claim(other, token, users[1]))
+        claimed = await asyncio.gather(claims[0](conn), claims[1](other))
 
-        owned = [len(await get_responses(conn, user_id=user)) for user in users]
-        anomalies += sorted(claimed) != [0, 3] or owned != list(claimed)
+        after = await Model.load(conn)
+        anomalies += not is_serial(before, list(zip(claims, claimed, strict=True)), after)
 
-    figures("claims racing, two users for one token", pairs=pairs, anomalies=anomalies)
+    figures(f"claims racing, {title}", pairs=pairs, anomalies=anomalies)
     assert anomalies == 0
 
 

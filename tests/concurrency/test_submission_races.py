@@ -98,7 +98,7 @@ async def test_batches_with_the_same_keys_in_another_order_can_be_retried(
         while True:
             try:
                 return await submit_responses(on, batch)
-            except asyncpg.DeadlockDetectedError as error:
+            except asyncpg.DeadlockDetectedError as error:  # noqa: PERF203 - each is a retry
                 deadlocks.append(error)
 
     third = await asyncpg.connect(database)

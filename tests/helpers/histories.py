@@ -1,5 +1,6 @@
 """Random calls: one vocabulary for histories in a row and for pairs that run concurrently."""
 
+# ruff: noqa: D102 - a method returns what it is named for: the arguments of that call
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -40,34 +41,28 @@ class Draw:
         return Call(function, getattr(self, function)())
 
     def user(self) -> int:
-        """Return a user, rarely the unknown one."""
         return self.chance.choice([*USERS * 3, UNKNOWN])
 
     def writer(self) -> Row:
-        """Return the owner of a response."""
         if self.chance.choice((True, False, False)):
             return {"user_id": self.user()}
         return {"anonymous_token": self.chance.choice(TOKENS)}
 
     def reader(self) -> Row:
-        """Return one owner or both."""
         user, token = self.chance.choice(USERS), self.chance.choice(TOKENS)
         both = {"user_id": user, "anonymous_token": token}
         return self.chance.choice([both, {"user_id": user}, {"anonymous_token": token}])
 
     def response_id(self) -> int:
-        """Return a stored response, rarely an unknown one."""
         return self.chance.choice([*ids(self.model.responses), UNKNOWN])
 
     def scorer(self) -> Row:
-        """Return a model and a prompt version, or neither."""
         return {
             "model_id": self.chance.choice([None, "a", "b"]),
             "prompt_version": self.chance.choice([None, "p"]),
         }
 
     def submit_response(self) -> Row:
-        """Return a new response, or the retry of a keyed one, perhaps with another content."""
         new: Row = {
             "question_id": self.chance.choice(QUESTIONS),
             "module_slug": self.chance.choice(MODULES),
@@ -89,14 +84,12 @@ class Draw:
         return {**retry, "submission_key": key}
 
     def submit_responses(self) -> Row:
-        """Return a batch of responses, half of the time without keys."""
         batch = [self.submit_response() for _ in range(self.chance.randint(1, 4))]
         if self.chance.choice((True, False)):
             batch = [{**response, "submission_key": None} for response in batch]
         return {"responses": batch}
 
     def claim_assessment_responses(self) -> Row:
-        """Return a claim, which one time in three takes answered questions too."""
         return {
             "anonymous_token": self.chance.choice(TOKENS),
             "user_id": self.user(),
@@ -104,33 +97,26 @@ class Draw:
         }
 
     def record_score(self) -> Row:
-        """Return a score."""
         points = self.chance.randint(0, 9)
         return {"response_id": self.response_id(), "score_data": {"p": points}, **self.scorer()}
 
     def record_scores(self) -> Row:
-        """Return a batch of scores."""
         return {"scores": [self.record_score() for _ in range(self.chance.randint(1, 3))]}
 
     def delete_responses(self) -> Row:
-        """Return an erasure."""
         return self.reader()
 
     def purge_anonymous_responses(self) -> Row:
-        """Return a purge that may not reach all."""
         return {"older_than": OLD, "limit": self.chance.randint(1, 3)}
 
     def delete_user(self) -> Row:
-        """Return the deletion of a user."""
         return {"user_id": self.chance.choice(USERS)}
 
     def backdate(self) -> Row:
-        """Return a moment long ago, which other responses may share."""
         hours = timedelta(hours=self.chance.randint(0, 2))
         return {"response_id": self.response_id(), "created_at": LONG_AGO + hours}
 
     def get_responses(self) -> Row:
-        """Return the owner, module and question of responses to read."""
         filters = {
             "module_slug": self.chance.choice([None, *MODULES]),
             "question_id": self.chance.choice([None, *QUESTIONS]),
@@ -138,7 +124,6 @@ class Draw:
         return {**self.reader(), **filters}
 
     def reads(self) -> Iterator[Call]:
-        """Yield a call of every function that reads, but for the pages of a list."""
         asked, key, limit = self.get_responses(), self.response_id(), self.chance.randint(1, 3)
         filters = {name: asked[name] for name in ("module_slug", "question_id")}
         owner = {name: asked[name] for name in asked if name not in filters}

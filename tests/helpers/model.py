@@ -2,6 +2,7 @@
 
 The methods have the public functions' names and arguments, so that one `Call` runs on both.
 """
+# ruff: noqa: D102 - the public functions of the same names say it
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import json
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from assessments import AssessmentResponse, SubmissionConflict, UnknownResponse, UnknownUser
@@ -75,11 +77,11 @@ class Model:
         ]
         return self.users, len(self.scores), sorted(responses, key=repr)
 
-    def leads_to(self, state: Any, calls: Iterable[tuple[Call, Any]]) -> bool:
-        """Return whether *calls*, each with its result, would lead from here to *state*."""
+    def leads_to(self, after: Model, calls: Iterable[tuple[Call, Any]]) -> bool:
+        """Return whether *calls*, each with its result, would lead from here to *after*."""
         model = deepcopy(self)
         agree = (model.agrees(*made, names_item=False) for made in calls)  # a race may hide it
-        return all(agree) and model.state() == state
+        return all(agree) and model.state() == after.state()
 
     def agrees(self, call: Call, result: Any, *, names_item: bool = True) -> bool:
         """Make *call*; return whether *result* is right, and take the keys of new rows from it."""
@@ -105,12 +107,10 @@ class Model:
     # What is written.
 
     def submit_response(self, **response: Any) -> Any:
-        """Store a response, or return the one that has its key."""
         result = self.submit_responses([response])
         return result[0] if isinstance(result, list) else (result[0], None)
 
     def submit_responses(self, responses: list[Row]) -> Any:
-        """Store responses, all or none."""
         for index, response in enumerate(responses):
             if response.get("user_id") not in self.users | {None}:
                 return UnknownUser, f"responses[{index}]"
@@ -134,7 +134,6 @@ class Model:
     def claim_assessment_responses(
         self, *, anonymous_token: UUID, user_id: int, skip_answered: bool = True
     ) -> Any:
-        """Move the token's responses to the user, but for questions already answered."""
         if user_id not in self.users:
             return UnknownUser, None
         answered = {row["question_id"] for row in self._owned(user_id)} if skip_answered else ()
@@ -148,12 +147,10 @@ class Model:
         return len(claimed)
 
     def record_score(self, **score: Any) -> Any:
-        """Store a score."""
         result = self.record_scores([score])
         return result[0] if isinstance(result, list) else (result[0], None)
 
     def record_scores(self, scores: list[Row]) -> Any:
-        """Store scores, all or none."""
         stored = {row.get("response_id") for row in self.responses}
         for index, score in enumerate(scores):
             if score["response_id"] not in stored:
@@ -162,45 +159,32 @@ class Model:
         self.scores += rows
         return rows
 
-    def delete_responses(
-        self, *, user_id: int | None = None, anonymous_token: UUID | None = None
-    ) -> int:
-        """Erase what either owner has."""
-        return self._erase(self._owned(user_id, anonymous_token))
+    def delete_responses(self, **owner: Any) -> int:
+        return self._erase(self._owned(**owner))
 
     def purge_anonymous_responses(
         self, *, older_than: Any, limit: int = 10_000, dry_run: bool = False
     ) -> int:
-        """Erase or count what nobody has claimed for so long, token by token, newest first."""
         until = datetime.now(timezone.utc) - older_than
-        expired = sorted(
-            newest_first(
-                row
-                for row in self.responses
-                if row["anonymous_token"] and row["created_at"] < until
-            ),
-            key=lambda row: str(row["anonymous_token"]),
-        )
+        rows = (row for row in self.responses if row["anonymous_token"])
+        expired = newest_first(row for row in rows if row["created_at"] < until)
+        expired.sort(key=lambda row: str(row["anonymous_token"]))
         return len(expired[:limit]) if dry_run else self._erase(expired[:limit])
 
     def insert_user(self, user_id: int) -> int:
-        """Add a user."""
         self.users.add(user_id)
         return 1
 
     def update_user(self, user_id: int) -> int:
-        """Change nothing that the library can see."""
         return len(self.users & {user_id})
 
     def delete_user(self, user_id: int) -> int:
-        """Delete a user and what is theirs."""
         found = self.update_user(user_id)
         self.users.discard(user_id)
         self._erase(self._owned(user_id))
         return found
 
     def backdate(self, response_id: int, created_at: datetime) -> int:
-        """Make a response and its scores as old as an import may."""
         rows = [row for row in self.responses if row["response_id"] == response_id]
         for row in rows + self._scores_of(response_id):
             row["created_at"] = created_at
@@ -211,14 +195,12 @@ class Model:
     def get_responses(
         self, *, limit: int | None = None, before: Any = None, **asked: Any
     ) -> list[Row]:
-        """Return a page of the owner's responses, newest first."""
-        rows = newest_first(self._matching(**asked))
+        rows = newest_first(self.iter_responses(**asked))
         if before:
             rows = [row for row in rows if (row["created_at"], row["response_id"]) < before]
         return rows[:limit]
 
     def get_responses_with_latest_score(self, **asked: Any) -> list[Row]:
-        """Return such a page, each response with its newest score."""
         return [
             {**row, "latest_score": next(iter(self._scores_of(row["response_id"])), None)}
             for row in self.get_responses(**asked)
@@ -229,7 +211,6 @@ class Model:
     def get_latest_responses(
         self, *, question_ids: list[str] | None = None, **asked: Any
     ) -> list[Row]:
-        """Return the newest attempt at each question."""
         newest: Row = {}
         for row in self.get_responses(**asked):
             newest.setdefault(row["question_id"], row)
@@ -237,14 +218,12 @@ class Model:
         return [row for question, row in newest.items() if question in asked_for]
 
     def get_scores(self, *, response_id: int, **owner: Any) -> list[Row]:
-        """Return a response's scores, if it is the owner's."""
         owned = {row["response_id"] for row in self._owned(**owner)}
         return self._scores_of(response_id) if response_id in owned else []
 
     def get_unscored_responses(
         self, *, limit: int = 100, after: int = 0, up_to: int = 2**62, **scorer: Any
     ) -> list[Row]:
-        """Return the backlog of a model and prompt version, or of any."""
         scored = {score["response_id"] for score in self.scores if matches(score, scorer)}
         return [
             row
@@ -253,19 +232,16 @@ class Model:
         ][:limit]
 
     def iter_responses(
-        self,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        batch_size: int = 1000,  # noqa: ARG002 - how many are fetched at once is not seen
-        **asked: Any,
+        self, *, since: Any = None, until: Any = None, batch_size: int = 0, **asked: Any
     ) -> list[Row]:
-        """Return responses in the order of their keys."""
+        del batch_size  # changes nothing that the caller sees
+        owner = {name: asked.pop(name) for name in ("user_id", "anonymous_token") if name in asked}
         return [
             row
-            for row in self._matching(**asked)
-            if (not since or row["created_at"] >= since)
-            and (not until or row["created_at"] < until)
+            for row in (self._owned(**owner) if owner else self.responses)
+            if matches(row, asked)
+            and (since is None or row["created_at"] >= since)
+            and (until is None or row["created_at"] < until)
         ]
 
     def _owned(self, user_id: int | None = None, anonymous_token: UUID | None = None) -> list[Row]:
@@ -275,13 +251,6 @@ class Model:
             if (user_id and row["user_id"] == user_id)
             or (anonymous_token and row["anonymous_token"] == anonymous_token)
         ]
-
-    def _matching(
-        self, user_id: int | None = None, anonymous_token: UUID | None = None, **filters: Any
-    ) -> list[Row]:
-        is_owned = user_id is not None or anonymous_token is not None
-        rows = self._owned(user_id, anonymous_token) if is_owned else self.responses
-        return [row for row in rows if matches(row, filters)]
 
     def _scores_of(self, response_id: int) -> list[Row]:
         scores = (score for score in self.scores if score["response_id"] == response_id)
@@ -293,6 +262,11 @@ class Model:
         self.scores = [score for score in self.scores if score["response_id"] not in keys]
         self.keys = {key: row for key, row in self.keys.items() if id(row) not in erased}
         return len(rows)
+
+
+def is_serial(before: Model, calls: list[tuple[Call, Any]], after: Model) -> bool:
+    """Return whether *calls*, each with its result, lead to *after* in one order or another."""
+    return any(before.leads_to(after, order) for order in permutations(calls))
 
 
 def matches(row: Row, filters: Row) -> bool:

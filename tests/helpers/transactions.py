@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import assessments
-from tests.helpers.observe import until_waiting_for_lock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -39,33 +38,23 @@ async def outcome(call: Awaitable[Any]) -> Any:
         return type(error), getattr(error, "parameter", None)
 
 
-async def blocked(call: Awaitable[Any], by: Connection, on: Connection) -> asyncio.Future[Any]:
-    """Start *call* on one connection; return once it waits for a lock that the other holds."""
-    task = asyncio.ensure_future(call)
-    await until_waiting_for_lock(by, on.get_server_pid())
-    assert await _blocks(by, on)
-    return task
-
-
 async def started(
     call: Awaitable[Any], by: Connection, on: Connection
 ) -> tuple[asyncio.Future[Any], bool]:
-    """Start *call*; once it has ended or waits for a lock, return it and whether *by* blocks it."""
+    """Start *call*; return it, and whether it waits for the other connection or has ended."""
     task = asyncio.ensure_future(call)
-    waiting = asyncio.ensure_future(until_waiting_for_lock(by, on.get_server_pid()))
-    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-    waits = waiting.done() and not task.done()
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-    return task, waits and await _blocks(by, on)
+    blocks = "SELECT pg_backend_pid() = ANY (pg_blocking_pids($1))"
+    for _ in range(2000):
+        waits: bool = await by.fetchval(blocks, on.get_server_pid())
+        if waits or task.done():
+            return task, waits
+        await asyncio.wait([task], timeout=0.005)
+    message = "neither ended nor blocked after 10 seconds"
+    raise TimeoutError(message)
 
 
-async def without_waiting(call: Awaitable[Any]) -> Any:
-    """Return what *call* returns while another transaction is open that could block it."""
-    return await asyncio.wait_for(call, 10)
-
-
-async def _blocks(by: Connection, on: Connection) -> bool:
-    query = "SELECT pg_backend_pid() = ANY (pg_blocking_pids($1))"
-    blocks: bool = await by.fetchval(query, on.get_server_pid())
-    return blocks
+async def blocked(call: Awaitable[Any], by: Connection, on: Connection) -> asyncio.Future[Any]:
+    """Start *call* on one connection; return it once it waits for what the other has locked."""
+    task, waits = await started(call, by, on)
+    assert waits
+    return task
