@@ -1,4 +1,4 @@
-"""The command line: the demo tells the whole story and leaves nothing, the paths are right."""
+"""``assessments demo`` and ``migrations``, and how a command ends that is interrupted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,10 @@ import pytest
 from assessments import cli
 from assessments.queries import folder
 from assessments.testing import server
+from tests.helpers.commands import INTERRUPTIBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 DEMO = [sys.executable, "-m", "assessments", "demo"]
 
@@ -30,26 +32,17 @@ needs_embedded = pytest.mark.skipif(
 
 
 def left_behind(home: Path) -> list[str]:
-    """Return what still stands in *home*, and the processes that still use it."""
-    processes = [
-        arguments
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if str(home).encode() in (arguments := _read(path))
-    ]
-    return [*map(str, home.iterdir()), *map(repr, processes)]
+    """Return the files left in *home*, and the processes that still use it."""
+    processes = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it may end meanwhile
+            processes.append(path.read_bytes())
+    return [*map(str, home.iterdir()), *(repr(p) for p in processes if bytes(home) in p)]
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def until(condition: object, seconds: float = 30) -> None:
-    """Return once *condition* is true; fail after *seconds*."""
-    assert callable(condition)
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], object]) -> None:
+    """Return once *condition* is true; fail after 30 seconds."""
+    end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -63,19 +56,20 @@ def home() -> Iterator[Path]:
         yield Path(path)
 
 
-def test_migrations_prints_the_folder_for_yoyo(capsys: pytest.CaptureFixture[str]) -> None:
-    """What it prints is a folder with our migrations in it."""
-    assert cli.main(["migrations"]) == 0
-    printed = Path(capsys.readouterr().out.strip())
-    assert (printed / "assessments-0001-responses.sql").exists()
-
-    assert cli.main(["migrations", "--standalone"]) == 0
-    printed = Path(capsys.readouterr().out.strip())
-    assert (printed / "assessments-0000-users.sql").exists()
+@pytest.mark.parametrize(
+    ("options", "migration"),
+    [([], "assessments-0001-responses.sql"), (["--standalone"], "assessments-0000-users.sql")],
+)
+def test_migrations_prints_the_folder_for_yoyo(
+    capsys: pytest.CaptureFixture[str], options: list[str], migration: str
+) -> None:
+    """The printed folder holds the library's migrations, or the stand-in users table."""
+    assert cli.main(["migrations", *options]) == 0
+    assert (Path(capsys.readouterr().out.strip()) / migration).exists()
 
 
 def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """It exits with 2 and says how it is used."""
+    """It exits with 2 and prints the usage."""
     with pytest.raises(SystemExit) as raised:
         cli.main(["nonsense"])
 
@@ -84,26 +78,21 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
 
 
 @needs_embedded
-def test_the_demo_tells_the_story_twice_and_leaves_nothing(home: Path) -> None:
-    """Two runs say the same, name the SQL behind each step, and leave no file and no process."""
+def test_the_demo_leaves_nothing(home: Path) -> None:
+    """Two runs print the same, name the SQL behind each step, and leave no file and no process."""
+    environment = os.environ | {"TMPDIR": str(home)}
     runs = [
-        subprocess.run(
-            DEMO,
-            env=os.environ | {"TMPDIR": str(home)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        subprocess.run(DEMO, env=environment, capture_output=True, text=True, check=False)
         for _ in range(2)
     ]
 
     for done in runs:
         assert (done.returncode, done.stderr) == (0, "")
-    assert runs[0].stdout == runs[1].stdout
-    told = runs[0].stdout
-    assert "15 responses claimed, 1 stayed with the token" in told
-    assert "All 16 answers came back as they were given" in told
-    for file, line, name in re.findall(r"(sql/\w+\.sql):(\d+)  (\w+)", told):
+    story = runs[0].stdout
+    assert story == runs[1].stdout
+    assert "15 responses claimed, 1 stayed with the token" in story
+    assert "All 16 answers came back as they were given" in story
+    for file, line, name in re.findall(r"(sql/\w+\.sql):(\d+)  (\w+)", story):
         text = (folder("sql").parent / file).read_text(encoding="utf-8").splitlines()
         assert text[int(line) - 1].startswith(f"-- name: {name}(")
     assert left_behind(home) == []
@@ -113,11 +102,11 @@ def test_the_demo_tells_the_story_twice_and_leaves_nothing(home: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)]
 )
-@pytest.mark.parametrize("moment", ["starting", "telling"])
+@pytest.mark.parametrize("phase", ["server starts", "story runs"])
 def test_an_interrupted_demo_leaves_nothing(
-    home: Path, number: signal.Signals, status: int, moment: str
+    home: Path, number: signal.Signals, status: int, phase: str
 ) -> None:
-    """Whenever and however it ends, server and folder go, and Ctrl-C shows no traceback."""
+    """Whenever and however it ends, server and folder are removed, and Ctrl-C has no traceback."""
     process = subprocess.Popen(
         DEMO,
         env=os.environ | {"TMPDIR": str(home), "PYTHONUNBUFFERED": "1"},
@@ -125,27 +114,26 @@ def test_an_interrupted_demo_leaves_nothing(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Whoever runs the suite in the background may have it ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        **INTERRUPTIBLE,
     )
     assert process.stdout
-    if moment == "starting":
+    if phase == "server starts":
         until(lambda: list(home.glob("*/data")))
     else:
         assert "PostgreSQL 18" in process.stdout.readline()
     os.killpg(process.pid, number)  # as a terminal does: the whole group
-    _, said = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=60)
 
     assert process.returncode == status
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
     until(lambda: left_behind(home) == [])
 
 
-def test_the_demo_s_answers_are_worth_reading() -> None:
+def test_the_demo_s_answers_are_varied() -> None:
     """A dozen or more answers in several scripts, long ones and blank ones among them."""
     path = Path(cli.__file__).with_name("demo_answers.jsonl")
-    answers = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    texts = [answer["answer_text"] for answer in answers]
+    answers = path.read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["answer_text"] for line in answers]
 
     assert len(texts) >= 12
     assert sum(not text.strip() for text in texts) >= 2
