@@ -61,20 +61,22 @@ def test_a_bad_option_is_a_usage_error(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "missing"),
+    ("arguments", "problem"),
     [
-        (("export",), "--database"),
-        (("import",), "--database"),
-        (("purge", "--older-than", "1d"), "--database"),
-        (("purge", "--yes", "--database", "postgresql://"), "--older-than"),
+        (("nonsense",), "invalid choice: 'nonsense'"),
+        (("export",), "required: --database"),
+        (("import",), "required: --database"),
+        (("purge", "--older-than", "1d"), "required: --database"),
+        (("purge", "--yes", "--database", "postgresql://"), "required: --older-than"),
     ],
 )
-def test_a_missing_option_is_a_usage_error(arguments: tuple[str, ...], missing: str) -> None:
-    """Without --database and DATABASE_URL, and without an age, there is nothing to work on."""
+def test_an_incomplete_command_is_a_usage_error(arguments: tuple[str, ...], problem: str) -> None:
+    """Without a known command, --database or DATABASE_URL, or an age, it exits with 2 and usage."""
     done = run(*arguments)
 
     assert done.returncode == 2
-    assert f"required: {missing}" in done.stderr.decode()
+    assert done.stderr.startswith(b"usage: assessments")
+    assert problem in done.stderr.decode()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``assessments demo`` and ``migrations``, and how a command ends that is interrupted."""
+"""``assessments demo`` leaves nothing behind; ``migrations`` prints where they are."""
 
 from __future__ import annotations
 
@@ -66,15 +66,6 @@ def test_migrations_prints_the_folder_for_yoyo(
     """The printed folder holds the library's migrations, or the stand-in users table."""
     assert cli.main(["migrations", *options]) == 0
     assert (Path(capsys.readouterr().out.strip()) / migration).exists()
-
-
-def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """It exits with 2 and prints the usage."""
-    with pytest.raises(SystemExit) as raised:
-        cli.main(["nonsense"])
-
-    assert raised.value.code == 2
-    assert "usage: assessments" in capsys.readouterr().err
 
 
 @needs_embedded

@@ -9,7 +9,8 @@ import pty
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncpg
@@ -44,7 +45,8 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command(*arguments), text=False, env=_ENVIRONMENT, **pipes | options)
 
 
-class Database(NamedTuple):
+@dataclass(frozen=True)
+class Database:
     """A database, a connection to it, and the commands on it."""
 
     url: str
