@@ -1,4 +1,4 @@
-"""Before a service runs on a database, one command says whether it can."""
+"""``assessments check`` tells whether a service can run on a database; ``explain`` prints plans."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
-FIT = ("search_path", "public,pg_temp")
+SAFE_PATH = ("search_path", "public,pg_temp")
+NOT_FIT = "this database is not fit for this version of assessments\n"
 
 
 def with_settings(url: str, *settings: tuple[str, str], user: str = "") -> str:
@@ -31,15 +32,23 @@ def with_settings(url: str, *settings: tuple[str, str], user: str = "") -> str:
     return parts._replace(query=query, netloc=where).geturl()
 
 
-async def checked(url: str) -> tuple[int, list[str]]:
-    """Return the status of ``assessments check`` and the lines that it printed."""
+async def check(url: str) -> tuple[int, list[str]]:
+    """Return the status of ``assessments check`` and its findings that are not ok."""
     done = await asyncio.to_thread(run, "check", "--database", url)
-    said = done.stderr.decode()
-    assert said == ("" if done.returncode == 0 else f"{UNFIT}\n")
-    return done.returncode, done.stdout.decode().splitlines()
+    assert done.stderr.decode() == ("" if done.returncode == 0 else NOT_FIT)
+    findings = done.stdout.decode().splitlines()
+    return done.returncode, [line for line in findings if not line.startswith("ok ")]
 
 
-UNFIT = "this database is not fit for this version of assessments"
+@pytest.fixture
+async def role(database: str, conn: asyncpg.Connection[Any]) -> AsyncIterator[str]:
+    """Return a role that may log in and read responses."""
+    if urlsplit(database).password:
+        pytest.skip("this server asks the role for a password")
+    name = f"r{uuid4().hex}"
+    await conn.execute(f"CREATE ROLE {name} LOGIN; GRANT SELECT ON assessment_responses TO {name}")
+    yield name
+    await conn.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
 async def test_a_migrated_database_is_fit(database: str, conn: asyncpg.Connection[Any]) -> None:
@@ -52,192 +61,159 @@ async def test_a_migrated_database_is_fit(database: str, conn: asyncpg.Connectio
     )
     before = await conn.fetch(written)
 
-    status, lines = await checked(with_settings(database, FIT))
+    done = await asyncio.to_thread(run, "check", "--database", with_settings(database, SAFE_PATH))
 
-    assert status == 0
-    assert len(lines) == 3
-    assert all(line.startswith("ok ") for line in lines), lines
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["ok", "PostgreSQL"],
+        ["ok", "migrations:"],
+        ["ok", "queries:"],
+    ]
     assert await conn.fetch(written) == before
 
 
-async def test_a_database_without_the_tables_is_not(empty_database: str) -> None:
-    """Status 1, and what is missing is said once and not for every query."""
-    status, lines = await checked(empty_database)
+async def test_a_database_without_the_tables_is_not_fit(empty_database: str) -> None:
+    """What is missing is reported once and not for every query."""
+    status, findings = await check(empty_database)
 
     assert status == 1
-    assert "FAILED   migrations: none is applied" in lines
-    missing = [line for line in lines if 'relation "assessment_responses" does not exist' in line]
-    assert len(missing) == 1
-    assert "get_responses" in missing[0]
+    assert "FAILED   migrations: none is applied" in findings
+    missing = 'relation "assessment_responses" does not exist'
+    assert ["get_responses" in line for line in findings if missing in line] == [True]
 
 
-async def test_a_pending_migration_is_named_and_so_is_what_needs_it(database: str) -> None:
-    """Without the newest migration the library's newest query is not fit to run."""
+async def test_a_pending_migration_is_named_with_what_needs_it(database: str) -> None:
+    """Without the newest migration the queries that need it are not fit to run."""
     rolled_back = await yoyo("rollback", database)
     assert rolled_back.returncode == 0, rolled_back.stderr
 
-    status, lines = await checked(database)
+    status, findings = await check(database)
 
     assert status == 1
-    assert "FAILED   migrations: not applied: assessments-0004-submission-key-index" in lines
-    (needing,) = [line for line in lines if "ON CONFLICT" in line]
+    assert "FAILED   migrations: not applied: assessments-0004-submission-key-index" in findings
+    (needing,) = [line for line in findings if "ON CONFLICT" in line]
     assert "submit_response_once" in needing
     assert "submit_response," not in needing
 
 
-async def test_a_column_of_another_type_is_named(
-    database: str, conn: asyncpg.Connection[Any]
-) -> None:
-    """A column that somebody has altered would hand out other values than the records promise."""
-    await conn.execute("ALTER TABLE assessment_scores ALTER created_at TYPE timestamp")
-
-    status, lines = await checked(database)
-
-    assert status == 1
-    assert lines[2] == (
-        "FAILED   assessment_scores.created_at is timestamp without time zone"
-        " and not timestamp with time zone"
-    )
-
-
-@pytest.fixture
-async def role(conn: asyncpg.Connection[Any]) -> AsyncIterator[str]:
-    """Return a role that may log in and read responses."""
-    name = f"r{uuid4().hex}"
-    await conn.execute(f"CREATE ROLE {name} LOGIN; GRANT SELECT ON assessment_responses TO {name}")
-    yield name
-    await conn.execute(f"DROP OWNED BY {name}; DROP ROLE {name}")
-
-
-async def test_what_a_role_may_not_run_is_noted(database: str, role: str) -> None:
-    """Rights are no failure, as a role needs only what it does; each query without is named."""
-    if urlsplit(database).password:
-        pytest.skip("this server asks the role for a password")
-    status, lines = await checked(with_settings(database, FIT, user=role))
-
-    assert status == 0
-    (noted,) = [line for line in lines if line.startswith("note     rights: ")]
-    assert {"submit_response", "delete_responses", "record_score"} <= set(re.findall(r"\w+", noted))
-    assert "get_responses," not in noted
-    assert f"note     migrations: {role} may not read which are applied" in lines
+CONSTRAINT = "FAILED   constraint {} is missing or not validated"
+INDEX = "warning  index {} is missing or invalid"
+NOT_VALIDATED = (
+    "ALTER TABLE assessment_scores DROP CONSTRAINT {0}, ADD CONSTRAINT {0}"
+    " CHECK (jsonb_typeof(score_data) = 'object') NOT VALID"
+)
+INVALIDATED = "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = '{}'::regclass"
+TYPE = (
+    "FAILED   assessment_scores.{} is timestamp without time zone and not timestamp with time zone"
+)
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("search_path", "public"), ("synchronous_commit", "off")]
+    ("statement", "finding", "name"),
+    [
+        ("ALTER TABLE assessment_scores ALTER {} TYPE timestamp", TYPE, "created_at"),
+        (
+            *("ALTER TABLE assessment_responses DROP CONSTRAINT {}", CONSTRAINT),
+            "assessment_responses_exactly_one_owner",
+        ),
+        (
+            *("ALTER TABLE assessment_scores DROP CONSTRAINT {}", CONSTRAINT),
+            "assessment_scores_response_id_fkey",
+        ),
+        (NOT_VALIDATED, CONSTRAINT, "assessment_scores_score_data_is_object"),
+        ("DROP INDEX {}", INDEX, "idx_assessment_responses_anon"),
+        (INVALIDATED, INDEX, "idx_assessment_scores_response_id"),
+        (
+            *(
+                "CREATE SCHEMA host; ALTER TABLE {} SET SCHEMA host",
+                "note     migrations: {} is not",
+            ),
+            "_yoyo_migration",
+        ),
+    ],
 )
-async def test_a_setting_that_breaks_a_promise_is_a_warning(
-    database: str, setting: str, value: str
+async def test_a_schema_that_deviates_is_named(
+    database: str, conn: asyncpg.Connection[Any], statement: str, finding: str, name: str
 ) -> None:
-    """It is named, and the database is fit nevertheless."""
-    status, lines = await checked(with_settings(database, (setting, value)))
+    """What breaks a promise fails; a missing index makes queries slow, not wrong: status 0."""
+    await conn.execute(statement.format(name))
+
+    status, (found,) = await check(with_settings(database, SAFE_PATH))
+
+    assert found.startswith(finding.format(name))
+    assert status == finding.startswith("FAILED")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "finding"),
+    [
+        ("search_path", "public", "warning  search_path is public: unless it ends in pg_temp, "),
+        ("synchronous_commit", "off", "warning  synchronous_commit is off: "),
+        (
+            "default_transaction_read_only",
+            "on",
+            "FAILED   the session is read-only: a standby, or ",
+        ),
+    ],
+)
+async def test_a_setting_that_breaks_a_promise_is_named(
+    database: str, name: str, value: str, finding: str
+) -> None:
+    """In a read-only session nothing could be stored; other settings only weaken a promise."""
+    settings = {"search_path": "public,pg_temp", name: value}
+
+    status, (found,) = await check(with_settings(database, *settings.items()))
+
+    assert found.startswith(finding)
+    assert status == finding.startswith("FAILED")
+
+
+async def test_tables_named_as_the_catalogues_are_ignored(
+    database: str, conn: asyncpg.Connection[Any]
+) -> None:
+    """The catalogues are read from pg_catalog, whatever comes before it on the search_path."""
+    for name in ("attribute", "class", "constraint", "index"):
+        await conn.execute(f"CREATE TABLE public.pg_{name} ()")
+
+    url = with_settings(database, ("search_path", "public,pg_catalog,pg_temp"))
+
+    assert await check(url) == (0, [])
+
+
+async def test_missing_rights_are_noted(database: str, role: str) -> None:
+    """A role needs only the rights for its own work: each query without them is named, status 0."""
+    status, findings = await check(with_settings(database, SAFE_PATH, user=role))
 
     assert status == 0
-    assert any(line.startswith(f"warning  {setting} is {value}") for line in lines)
-
-
-async def test_explain_prints_every_plan(database: str) -> None:
-    """The plan of each query stands under its name, made for any arguments."""
-    done = await asyncio.to_thread(run, "explain", "--database", database)
-
-    assert (done.returncode, done.stderr) == (0, b"")
-    told = done.stdout.decode()
-    shown = set(re.findall(r"^-- ([\w.]+)$", told, re.MULTILINE))
-    everything = {name for name in queries.available_queries if not name.endswith("_cursor")}
-    assert shown == everything - {
-        "cli.get_server_facts",
-        "cli.get_applied_migrations",
-        "cli.get_column_types",
-        "cli.get_constraints_and_indexes",
-    }
-    assert "Index Cond: (anonymous_token = $" in told
-
-
-async def test_a_read_only_session_is_not_fit(database: str) -> None:
-    """On a standby, or where the role's default is read-only, nothing could be stored."""
-    read_only = ("default_transaction_read_only", "on")
-
-    status, lines = await checked(with_settings(database, FIT, read_only))
-
-    assert status == 1
-    assert "FAILED   the session is read-only: a standby, or default_transaction_read_only" in lines
+    (noted,) = [line for line in findings if line.startswith("note     rights: ")]
+    assert {"submit_response", "delete_responses", "record_score"} <= set(re.findall(r"\w+", noted))
+    assert "get_responses," not in noted
+    assert f"note     migrations: {role} may not read which are applied" in findings
 
 
 async def test_a_role_without_any_right_on_the_tables_is_not_fit(
     database: str, conn: asyncpg.Connection[Any], role: str
 ) -> None:
     """A role that may run no query on the tables is the wrong one, whatever the service does."""
-    if urlsplit(database).password:
-        pytest.skip("this server asks the role for a password")
     await conn.execute(
         f"REVOKE ALL ON assessment_responses FROM {role}; GRANT SELECT ON users TO {role}"
     )
 
-    status, lines = await checked(with_settings(database, FIT, user=role))
+    status, findings = await check(with_settings(database, SAFE_PATH, user=role))
 
     assert status == 1
-    assert "FAILED   rights: this role may run no query" in lines
-
-
-@pytest.mark.parametrize(
-    ("statement", "name"),
-    [
-        (
-            "ALTER TABLE assessment_responses DROP CONSTRAINT {}",
-            "assessment_responses_exactly_one_owner",
-        ),
-        (
-            "ALTER TABLE assessment_scores DROP CONSTRAINT {}",
-            "assessment_scores_response_id_fkey",
-        ),
-        (
-            (
-                "ALTER TABLE assessment_scores DROP CONSTRAINT {0}, ADD CONSTRAINT {0}"
-                " CHECK (jsonb_typeof(score_data) = 'object') NOT VALID"
-            ),
-            "assessment_scores_score_data_is_object",
-        ),
-    ],
-)
-async def test_a_constraint_that_does_not_hold_is_named(
-    database: str, conn: asyncpg.Connection[Any], statement: str, name: str
-) -> None:
-    """Dropped or not validated, a constraint is a promise about the rows that nobody keeps."""
-    await conn.execute(statement.format(name))
-
-    status, lines = await checked(with_settings(database, FIT))
-
-    assert status == 1
-    wrong = [line for line in lines if not line.startswith("ok ")]
-    assert wrong == [f"FAILED   constraint {name} is missing or not validated"]
-
-
-async def test_an_index_that_does_not_serve_is_a_warning(
-    database: str, conn: asyncpg.Connection[Any]
-) -> None:
-    """Missing or invalid, an index makes queries slow and not wrong."""
-    await conn.execute("DROP INDEX idx_assessment_responses_anon")
-    await conn.execute(
-        "UPDATE pg_index SET indisvalid = FALSE"
-        " WHERE indexrelid = 'idx_assessment_scores_response_id'::regclass"
-    )
-
-    status, lines = await checked(with_settings(database, FIT))
-
-    assert status == 0
-    assert [line for line in lines if not line.startswith("ok ")] == [
-        "warning  index idx_assessment_responses_anon is missing or invalid",
-        "warning  index idx_assessment_scores_response_id is missing or invalid",
-    ]
+    assert "FAILED   rights: this role may run no query" in findings
 
 
 @pytest.mark.parametrize("command", ["check", "explain"])
-async def test_a_command_does_not_wait_for_long_behind_a_lock(
+async def test_a_command_gives_up_behind_a_lock(
     database: str, conn: asyncpg.Connection[Any], other: asyncpg.Connection[Any], command: str
 ) -> None:
-    """It says so with status 1, and while it waits it holds no lock of the queries before."""
+    """It ends with status 1, and while it waits it holds no lock of the queries before."""
 
-    async def held() -> list[str]:
-        """Return what the backend that waits holds, once there is one."""
+    async def locks_while_blocked() -> list[str]:
+        """Return what the blocked backend holds, once there is one."""
         while True:
             found = await other.fetchrow(
                 "SELECT array_agg(relation::regclass || ' ' || mode) FILTER (WHERE granted"
@@ -252,10 +228,11 @@ async def test_a_command_does_not_wait_for_long_behind_a_lock(
 
     await conn.execute("BEGIN; LOCK TABLE assessment_scores")
     running = asyncio.create_task(
-        asyncio.to_thread(run, command, "--database", with_settings(database, FIT))
+        asyncio.to_thread(run, command, "--database", with_settings(database, SAFE_PATH))
     )
-    # Of the query that waits, and nothing of those before, which write.
-    assert set(await asyncio.wait_for(held(), 20)) <= {"assessment_responses AccessShareLock"}
+    # The blocked query's own, and none of those before, which write.
+    held = set(await asyncio.wait_for(locks_while_blocked(), 20))
+    assert held <= {"assessment_responses AccessShareLock"}
     done = await asyncio.wait_for(running, 20)
 
     assert done.returncode == 1
@@ -264,44 +241,29 @@ async def test_a_command_does_not_wait_for_long_behind_a_lock(
     await conn.execute("COMMIT")
 
 
-async def test_migrations_that_are_recorded_elsewhere_are_noted(
-    database: str, conn: asyncpg.Connection[Any]
-) -> None:
-    """A database is fit where yoyo's table is in a schema that the service does not see."""
-    await conn.execute("CREATE SCHEMA host; ALTER TABLE _yoyo_migration SET SCHEMA host")
+async def test_explain_prints_every_plan(database: str) -> None:
+    """Each query's generic plan follows its name."""
+    done = await asyncio.to_thread(run, "explain", "--database", database)
 
-    status, lines = await checked(with_settings(database, FIT))
-
-    assert status == 0
-    assert "note     migrations: _yoyo_migration is not on the search_path" in lines
-
-
-async def test_tables_named_as_the_catalogues_mislead_nobody(
-    database: str, conn: asyncpg.Connection[Any]
-) -> None:
-    """The catalogues are read where they are, whatever comes before them on the search_path."""
-    for name in ("attribute", "class", "constraint", "index"):
-        await conn.execute(f"CREATE TABLE public.pg_{name} ()")
-
-    status, lines = await checked(
-        with_settings(database, ("search_path", "public,pg_catalog,pg_temp"))
-    )
-
-    assert status == 0
-    assert all(line.startswith("ok ") for line in lines), lines
+    assert (done.returncode, done.stderr) == (0, b"")
+    printed = done.stdout.decode()
+    every = {name for name in queries.available_queries if not name.endswith("_cursor")}
+    assert set(re.findall(r"^-- ([\w.]+)$", printed, re.MULTILINE)) == every - {
+        "cli.get_server_facts",
+        "cli.get_applied_migrations",
+        "cli.get_column_types",
+        "cli.get_constraints_and_indexes",
+    }
+    assert "Index Cond: (anonymous_token = $" in printed
 
 
-async def test_explain_goes_on_after_a_query_that_the_role_may_not_run(
-    database: str, role: str
-) -> None:
-    """What is not for the role is said under its name, and the plans after it are printed."""
-    if urlsplit(database).password:
-        pytest.skip("this server asks the role for a password")
-    url = with_settings(database, FIT, user=role)
+async def test_explain_continues_after_a_query_without_rights(database: str, role: str) -> None:
+    """A query that the role may not run says so under its name, and the plans after it follow."""
+    url = with_settings(database, SAFE_PATH, user=role)
 
     done = await asyncio.to_thread(run, "explain", "--database", url)
 
     assert (done.returncode, done.stderr) == (0, b"")
-    told = done.stdout.decode()
-    assert "-- claim_assessment_responses\nnot for this role\n" in told
-    assert re.search(r"^-- get_responses\n(?!not for)", told, re.MULTILINE)
+    printed = done.stdout.decode()
+    assert "-- claim_assessment_responses\nnot for this role\n" in printed
+    assert re.search(r"^-- get_responses\n(?!not for)", printed, re.MULTILINE)

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-def on_the_library_s_pool() -> FastAPI:
+def on_library_pool() -> FastAPI:
     """Return the service as it stands."""
     return service.app
 
 
-def on_the_host_s_pool() -> FastAPI:
+def on_host_pool() -> FastAPI:
     """Return the service on a pool that sets the host's own JSON codec."""
 
     def open_pool() -> asyncpg.Pool[Any]:

@@ -10,7 +10,7 @@ from tests.helpers.rows import SECRET
 
 
 def line(**changes: Any) -> bytes:
-    """Return a good line, but for *changes*; what is changed to ``...`` is left out."""
+    """Return a good line with *changes*; a key changed to ``...`` is left out."""
     good = {
         "anonymous_token": str(UUID(int=7)),
         "question_id": "q1",
@@ -20,12 +20,14 @@ def line(**changes: Any) -> bytes:
         "submission_key": str(uuid4()),
         "scores": [],
     }
-    changed = {name: value for name, value in (good | changes).items() if value is not ...}
-    return json.dumps(changed).encode() + b"\n"
+    return json.dumps(_changed(good, changes)).encode() + b"\n"
 
 
 def score(**changes: Any) -> list[dict[str, Any]]:
     """Return the scores of a line: a good one, and one with *changes*."""
     good = {"score_data": {SECRET: 1}, "created_at": "2026-11-01T12:00:00Z"}
-    changed = {name: value for name, value in (good | changes).items() if value is not ...}
-    return [good, changed]
+    return [good, _changed(good, changes)]
+
+
+def _changed(good: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (good | changes).items() if value is not ...}

@@ -1,0 +1,170 @@
+"""Wrong usage, a server out of reach, a database not ready: a command says so in one line."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from tests.helpers.commands import run
+from tests.helpers.jsonl import line
+from tests.helpers.rows import SECRET
+from tests.helpers.servers import database_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.helpers.commands import Database
+
+PURGE = ("purge", "--yes")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "--user-id", "x"),
+        ("export", "--user-id", "0"),
+        ("export", "--anonymous-token", SECRET),
+        ("export", "--module", ""),
+        ("export", "--since", "2026-11-01"),
+        ("export", "--until", "yesterday"),
+        ("export", "--database", ""),
+        (*PURGE, "--older-than", "90"),
+        (*PURGE, "--older-than", "0d"),
+        (*PURGE, "--older-than=-1d"),
+        (*PURGE, "--older-than", "1.5d"),
+        (*PURGE, "--older-than", "999999999w"),
+        (*PURGE, "--older-than", "365001d"),
+        (*PURGE, "--older-than", "٣d"),
+        (*PURGE, "--older-than", "1d", "--batch", "0"),
+        (*PURGE, "--older-than", "1d", "--batch", "x"),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_option_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    """It exits with 2 and names the option, and does not quote its value."""
+    name, *options = arguments
+
+    done = run(name, "--database", "postgresql://", *options)
+
+    option = next(each for each in reversed(options) if each.startswith("--")).partition("=")[0]
+    assert done.returncode == 2
+    assert re.search(f"error: argument {option}: (must|is too long)", done.stderr.decode())
+    assert b"Traceback" not in done.stderr
+    assert SECRET not in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("nonsense",), "invalid choice: 'nonsense'"),
+        (("export",), "required: --database"),
+        (("import",), "required: --database"),
+        (("purge", "--older-than", "1d"), "required: --database"),
+        (("purge", "--yes", "--database", "postgresql://"), "required: --older-than"),
+    ],
+)
+def test_an_incomplete_command_is_a_usage_error(arguments: tuple[str, ...], problem: str) -> None:
+    """Without a known command, --database or DATABASE_URL, or an age, it exits with 2 and usage."""
+    done = run(*arguments)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"usage: assessments")
+    assert problem in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("nonsense", "--database: not a postgresql:// URL"),
+        ("mysql://u:hunter2@h/d", "--database: not a postgresql:// URL"),
+        ("postgresql://u:hunter2#s@h/d", "--database: not a postgresql:// URL"),
+        ("postgresql://u:hunter2@[::1/d", "--database: not a postgresql:// URL"),
+        ("postgresql://u:hunter2@h:port/d", "--database: not a postgresql:// URL"),
+        ("postgresql://u:hunter2@127.0.0.1:1/d", "no connection to the server: Connection ref"),
+        ("postgresql://u:hunter2@/d?host=/nowhere", "no connection to the server: No such file"),
+        ("postgresql://u:hunter2@no.invalid/d", "no connection to the server: "),
+    ],
+)
+@pytest.mark.parametrize("name", ["export", "import"])
+def test_a_server_out_of_reach_is_an_error(name: str, url: str, problem: str) -> None:
+    """One line says what is wrong with the URL or the way to the server, without the password."""
+    done = run(name, "--database", url)
+
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(problem)
+    assert done.stderr.count(b"\n") == 1
+    assert b"hunter2" not in done.stderr
+
+
+@contextmanager
+def rejecting_server(code: str, message: str) -> Iterator[int]:
+    """Listen as a server that rejects every connection; yield the port."""
+    fields = f"SFATAL\0VFATAL\0C{code}\0M{message}\0\0".encode()
+
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1024)
+            connection.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        ("28P01", "password authentication failed for user", "PostgreSQL says: password auth"),
+        ("53300", "too many connections", "PostgreSQL says: too many connections"),
+        ("22P02", SECRET, "PostgreSQL refused with SQLSTATE 22P02"),
+    ],
+)
+def test_a_server_error_is_quoted_unless_it_could_hold_data(
+    code: str, message: str, expected: str
+) -> None:
+    """What PostgreSQL reports is passed on, unless it could quote somebody's data."""
+    with rejecting_server(code, message) as port:
+        url = f"postgresql://u:hunter2@127.0.0.1:{port}/d?sslmode=disable"
+        done = run("export", "--database", url)
+
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(expected)
+    assert done.stderr.count(b"\n") == 1
+    assert SECRET.encode() not in done.stderr
+
+
+async def test_a_database_that_is_not_ready_is_an_error(
+    source: Database, empty_database: str, server: str
+) -> None:
+    """No such database, no migrations, no rights: each is named, with the remedy or the table."""
+    role = f"assessments_{uuid4().hex}"
+    await source.conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'")
+    parts = urlsplit(source.url)
+    host = parts.netloc.rpartition("@")[2]
+    try:
+        for url, problem in {
+            database_url(server, "nowhere"): 'database "nowhere" does not exist',
+            empty_database: 'relation "assessment_responses" does not exist: apply the migrations',
+            parts._replace(netloc=f"{role}:hunter2@{host}").geturl(): (
+                "permission denied for table assessment_responses"
+            ),
+        }.items():
+            for name, *options in (("export",), ("import",), ("purge", "--older-than", "90d")):
+                done = run(name, "--database", url, *options, given=line())
+                first, *others = done.stderr.decode().splitlines()
+                assert done.returncode == 1
+                assert problem in first
+                assert len(others) == (name == "import" and "nowhere" not in problem)
+                assert b"Traceback" not in done.stderr
+    finally:
+        await source.conn.execute(f"DROP ROLE {role}")

@@ -1,0 +1,208 @@
+"""``assessments export`` writes what it was asked for, and a file only when it is complete."""
+
+from __future__ import annotations
+
+import json
+import signal
+import stat
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.helpers.commands import INTERRUPTIBLE, active_backend, terminal_output
+from tests.helpers.observe import until_waiting_for_lock
+from tests.helpers.rows import submit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import asyncpg
+
+    from tests.helpers.commands import Database
+
+
+def names(folder: Path) -> set[str]:
+    """Return the names of what is in *folder*."""
+    return {each.name for each in folder.iterdir()}
+
+
+async def test_a_line_has_the_columns_a_key_and_the_scores(source: Database, user_id: int) -> None:
+    """The format of a line is fixed, and so is the key derived for a response without one."""
+    created_at, scored_at = "2026-11-01T12:00:00.000005+00:00", "2026-11-03T00:00:00.000001+00:00"
+    content_id, key = str(uuid4()), str(uuid4())
+    columns: dict[str, Any] = {
+        "question_id": 'q é "1"',
+        "module_slug": "m\u2028",
+        "learning_outcome_id": None,
+        "content_id": content_id,
+        "answer_text": "日本\n😀",
+        "answer_metadata": {"n": 1e-9},
+    }
+    await submit(source.conn, **columns, anonymous_token=UUID(int=7))
+    await submit(source.conn, **columns, user_id=user_id, submission_key=key)
+    await source.conn.execute(
+        """
+        UPDATE assessment_responses SET created_at = '2026-11-01T12:00:00.000005Z';
+        INSERT INTO assessment_scores (response_id, score_data, model_id, created_at)
+        VALUES (2, '{"p": 1}', 'b', '2026-11-03T00:00:00.000001Z'),
+            (2, '{"p": 1}', 'a', '2026-11-01T12:00:00.000005Z')
+        """
+    )
+
+    first, second = map(json.loads, source.export().splitlines())
+
+    columns["created_at"] = created_at
+    assert first == {
+        **columns,
+        "response_id": 1,
+        "user_id": None,
+        "anonymous_token": str(UUID(int=7)),
+        "submission_key": "0964e426-db4f-587a-a38b-db8db4990127",
+        "scores": [],
+    }
+    score = {"score_data": {"p": 1}, "prompt_version": None}
+    assert second == {
+        **columns,
+        "response_id": 2,
+        "user_id": user_id,
+        "anonymous_token": None,
+        "submission_key": key,
+        "scores": [
+            {**score, "model_id": "a", "created_at": created_at},
+            {**score, "model_id": "b", "created_at": scored_at},
+        ],
+    }
+
+
+async def test_filters_choose_what_is_exported(source: Database, user_id: int, token: UUID) -> None:
+    """Each option narrows the export, and both owners together mean either."""
+    await submit(source.conn, "q1", user_id=user_id)
+    await submit(source.conn, "q2", anonymous_token=token, module_slug="m2")
+    await submit(source.conn, "q3", anonymous_token=uuid4())
+    await source.conn.execute(
+        "UPDATE assessment_responses SET created_at = '2026-11-01 12:00Z' WHERE question_id = 'q3'"
+    )
+    for arguments, questions in {
+        (): ["q1", "q2", "q3"],
+        ("--user-id", user_id): ["q1"],
+        ("--anonymous-token", token): ["q2"],
+        ("--user-id", user_id, "--anonymous-token", token): ["q1", "q2"],
+        ("--module", "m2"): ["q2"],
+        ("--question", "q3"): ["q3"],
+        ("--since", "2026-11-01T12:00:00.000001Z"): ["q1", "q2"],
+        ("--until", "2026-11-01T13:00:00.000001+01:00"): ["q3"],
+        ("--until", "2026-11-01T12:00:00Z"): [],
+    }.items():
+        lines = source.export(*arguments).splitlines()
+        assert [json.loads(line)["question_id"] for line in lines] == questions, arguments
+
+
+async def test_a_reader_may_close_the_output_early(source: Database) -> None:
+    """As in ``export | head``, it ends silently with the status of a broken pipe."""
+    await source.fill(2000)
+    process = source.start("export")
+    assert process.stdout
+    assert process.stdout.readline().startswith(b"{")
+    process.stdout.close()
+    process.stdout = None
+
+    assert (process.communicate(timeout=30)[1], process.returncode) == (b"", 141)
+
+
+async def test_a_full_disk_is_an_error(source: Database) -> None:
+    """A write that fails ends the command with status 1 and one line."""
+    await source.fill(3)
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123 - a device
+        process = source.start("export", stdout=full)
+    _, errors = process.communicate(timeout=30)
+
+    assert (process.returncode, errors) == (1, b"cannot write: No space left on device\n")
+
+
+async def test_progress_is_shown_on_a_terminal_only(source: Database, target: Database) -> None:
+    """On a terminal a count runs and the sum stays; in a pipe there is only the import's sum."""
+    await source.fill(700)
+    exported = source.export()
+    purge = ("purge", "--database", source.url, "--older-than", "1d", "--yes")
+
+    shown = [
+        terminal_output("export", "--database", source.url),
+        terminal_output("import", "--database", target.url, given=exported),
+        terminal_output(*purge, "--batch", "300"),
+    ]
+
+    for output, done in zip(shown, (b"exported", b"imported", b"erased"), strict=True):
+        assert b"700 responses " + done in output
+    assert shown[0].endswith(b"exported 700 responses\r\n")
+    assert shown[1].endswith(b"imported 700 responses with 350 scores; 0 were already there\r\n")
+
+
+async def test_a_file_appears_when_it_is_complete(source: Database, tmp_path: Path) -> None:
+    """With --output a complete file, for its owner only, replaces the one before it."""
+    await source.fill(3)
+    path = tmp_path / "out.jsonl"
+    path.write_text("before")
+
+    assert source.export("--output", path) == b""
+    assert path.read_bytes() == source.export()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert names(tmp_path) == {path.name}
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "error"),
+    [
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGINT, 130, "interrupted\n"),
+        (signal.SIGKILL, -9, ""),
+        (
+            None,
+            1,
+            "no connection to the server: connection was closed in the middle of operation\n",
+        ),
+    ],
+    ids=["SIGTERM", "Ctrl-C", "SIGKILL", "connection lost"],
+)
+async def test_an_export_that_fails_leaves_the_file_before_it(
+    *,
+    source: Database,
+    other: asyncpg.Connection[Any],
+    tmp_path: Path,
+    number: signal.Signals | None,
+    status: int,
+    error: str,
+) -> None:
+    """However it ends, FILE keeps its content, and only kill -9 leaves FILE.part behind."""
+    await source.fill(3)
+    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    path.write_text("before")
+    await source.conn.execute("BEGIN; LOCK TABLE assessment_responses")
+    process = source.start("export", "--output", path, **INTERRUPTIBLE)
+    blocked = await active_backend(other)
+    await until_waiting_for_lock(other, blocked)
+    assert names(tmp_path) == {path.name, part.name}
+
+    if number:
+        process.send_signal(number)
+    else:
+        await other.execute("SELECT pg_terminate_backend($1)", blocked)
+    _, errors = process.communicate(timeout=30)
+    await source.conn.execute("ROLLBACK")
+
+    assert (process.returncode, errors.decode()) == (status, error)
+    assert path.read_text() == "before"
+    assert part.exists() == (number == signal.SIGKILL)
+
+
+@pytest.mark.parametrize("output", ["nowhere/out.jsonl", "."])
+def test_an_output_that_cannot_be_written_is_an_error(
+    source: Database, tmp_path: Path, output: str
+) -> None:
+    """It ends with status 1 and one line, and leaves nothing behind."""
+    done = source.run("export", "--output", tmp_path / output)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"--output: ")
+    assert done.stderr.count(b"\n") == 1
+    assert names(tmp_path) == set()
