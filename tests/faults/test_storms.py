@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -126,46 +127,26 @@ async def visit(pool: Any, acknowledged: list[None]) -> Visit:
     return Visit(token, users, rows, claimed, unkeyed, erased)
 
 
-async def get_owned(pool: Any, visit: Visit) -> list[AssessmentResponse]:
-    """Return the visit's responses, whoever owns them, oldest first."""
-    owned = [
-        await assessments.get_responses(pool, user_id=user, anonymous_token=visit.token)
-        for user in visit.users
-    ]
-    by_id = {row["response_id"]: row for rows in owned for row in rows}
-    return [by_id[key] for key in sorted(by_id)]
-
-
-async def count_faults(pool: Any, visit: Visit) -> dict[str, int]:
-    """Return how often the visit breaks each promise."""
-    now = await get_owned(pool, visit)
-    owners = {(row["user_id"], row["anonymous_token"]) for row in now}
-    batch_scores, single_scores = [
-        await pool.fetchval(
-            "SELECT count(*) FROM assessment_scores WHERE response_id = any($1) AND model_id = $2",
-            ids(visit.rows),
-            by.model_id,
-        )
-        for by in (IN_A_BATCH, ONCE)
-    ]
-    unkeyed = await assessments.get_responses(pool, anonymous_token=visit.unkeyed)
-    claimed_again = [
-        await assessments.claim_assessment_responses(
-            pool, anonymous_token=visit.token, user_id=user
-        )
-        for user in visit.users
-    ]
+def count_faults(
+    visit: Visit, stored: dict[Any, list[Any]], scores: Counter[tuple[int, str]]
+) -> dict[str, int]:
+    """Return how often the visit breaks each promise, by all rows by owner and all scores."""
+    owners = [owner for owner in (visit.token, *visit.users) if stored[owner]]
+    rows = sorted((row for each in owners for row in stored[each]), key=itemgetter("response_id"))
     no_owner: Any = {"user_id": None, "anonymous_token": None}
-    expected = [] if visit.erased else [{**row, **no_owner} for row in visit.rows]
+    expected = [] if visit.erased else [row | no_owner for row in visit.rows]
+    unkeyed = len(stored[visit.unkeyed])
+    batch_scores, single_scores = (
+        sum(scores[key, by.model_id] for key in ids(visit.rows)) for by in (IN_A_BATCH, ONCE)
+    )
     return {
-        "lost or changed": [{**row, **no_owner} for row in now] != expected,
-        "split between owners": len(owners) > 1 or any(user is None for user, _ in owners),
+        "lost or changed": [row | no_owner for row in rows] != expected,
+        "split between owners": len(owners) > 1 or visit.token in owners,
         "half claimed": not set(visit.claimed) <= {0, BATCH} or sum(visit.claimed) > BATCH,
-        "half batches": len(unkeyed) not in (0, BATCH),
+        "half batches": unkeyed not in (0, BATCH),
         "half score batches": batch_scores not in ((0,) if visit.erased else (0, 3)),
         "scores lost or twice": single_scores != (0 if visit.erased else 1),
-        "claimed again": sum(claimed_again) or now != await get_owned(pool, visit),
-        "expected rows": len(expected) + len(unkeyed),
+        "expected rows": len(expected) + unkeyed,
     }
 
 
@@ -182,9 +163,21 @@ async def test_claims_batches_scores_and_erasures_are_atomic(
     await storm.strike(work, acknowledged, workers=CLIENTS // 2, calls=1_000)
 
     counts = Counter(leaked=await count_leaked(cluster, storm.pool))
+    stored = [row async for row in backoffice.iter_responses(storm.pool)]
+    by_owner: defaultdict[Any, list[Any]] = defaultdict(list)
+    for row in stored:
+        by_owner[row["user_id"] or row["anonymous_token"]].append(row)
+    scores = await storm.pool.fetch("SELECT response_id, model_id FROM assessment_scores")
+    scored_by = Counter((score["response_id"], score["model_id"]) for score in scores)
     for each in visits:
-        counts.update(await count_faults(storm.pool, each))
-    ((stored,),) = await cluster.fetch("SELECT count(*) FROM assessment_responses")
-    counts["duplicated"] = stored - counts.pop("expected rows")
+        counts.update(count_faults(each, by_owner, scored_by))
+    counts["duplicated"] = len(stored) - counts.pop("expected rows")
+    for token, user_id in ((each.token, user) for each in visits for user in each.users):
+        counts["claimed again"] += await assessments.claim_assessment_responses(
+            storm.pool, anonymous_token=token, user_id=user_id
+        )
+    counts["claimed again"] += stored != [
+        row async for row in backoffice.iter_responses(storm.pool)
+    ]
     figures("visits", acknowledged=len(acknowledged), **storm.counts, **counts)
     assert not any(counts.values()), counts
