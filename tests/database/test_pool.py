@@ -1,4 +1,4 @@
-"""A pool that works as handed out, on a direct connection and on a pooler's URL."""
+"""A pool that works as created, on a direct connection and on a pooler's URL."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ def with_parameter(url: str, parameter: str) -> str:
 
 
 async def prepared_statements(pool: asyncpg.Pool[Any]) -> int:
-    """Return how many statements a connection keeps prepared after two submits."""
+    """Return how many statements a connection keeps prepared after two submissions."""
     async with pool.acquire() as connection:
         for _ in range(2):
             await submit(connection, anonymous_token=uuid4())
-        rows = await connection.fetch(
-            "SELECT name FROM pg_prepared_statements WHERE statement LIKE '/* assessments.%'"
+        count: int = await connection.fetchval(
+            "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '/* assessments.%'"
         )
-        return len(rows)
+        return count
 
 
 async def test_a_pool_opens_one_connection_and_caches_statements(database: str) -> None:
-    """Without a pooler a pool starts small and prepares each statement once."""
-    async with create_pool(database) as pool:
-        assert pool.get_size() == 1
-        assert await prepared_statements(pool) == 1
+    """Without a pooler an awaited pool starts small and prepares each statement once."""
+    pool = await create_pool(database)
+
+    assert isinstance(pool, asyncpg.Pool)
+    assert pool.get_size() == 1
+    assert await prepared_statements(pool) == 1
+    await pool.close()
 
 
-async def test_options_of_the_caller_win(database: str) -> None:
-    """Anything that asyncpg.create_pool takes may be given, defaults of ours included."""
+async def test_the_caller_s_options_override_the_defaults(database: str) -> None:
+    """Any option of asyncpg.create_pool is accepted and wins over a default of ours."""
 
     async def init(connection: asyncpg.Connection[Any]) -> None:
         await connection.execute("SET application_name TO 'hers'")
@@ -50,27 +53,17 @@ async def test_options_of_the_caller_win(database: str) -> None:
         assert await pool.fetchval("SHOW application_name") == "hers"
 
 
-async def test_a_pool_may_be_awaited(database: str) -> None:
-    """It is an asyncpg.Pool, and is opened as one."""
-    pool = await create_pool(database)
-
-    assert isinstance(pool, asyncpg.Pool)
-    await pool.close()
-
-
-@pytest.mark.parametrize(
-    "opened",
-    [
-        lambda url: create_pool(url, pooler="transaction"),
-        lambda url: create_pool(with_parameter(url, "pgbouncer=true")),
-    ],
-    ids=["pooler", "pgbouncer=true"],
-)
+@pytest.mark.parametrize("parameter", [None, "pgbouncer=true"])
 async def test_behind_a_transaction_pooler_nothing_is_prepared_or_reset(
-    database: str, opened: Callable[[str], asyncpg.Pool[Any]]
+    database: str, parameter: str | None
 ) -> None:
     """No statement is cached by name, and releasing a connection sends nothing to the server."""
-    async with opened(database) as pool:
+    pool = (
+        create_pool(with_parameter(database, parameter))
+        if parameter
+        else create_pool(database, pooler="transaction")
+    )
+    async with pool:
         assert await prepared_statements(pool) == 0
         await pool.execute("SET work_mem TO '5MB'")  # which a reset would undo
         assert await pool.fetchval("SHOW work_mem") == "5MB"
@@ -79,27 +72,15 @@ async def test_behind_a_transaction_pooler_nothing_is_prepared_or_reset(
 @pytest.mark.parametrize(
     "parameter",
     [
-        "pgbouncer=true",
-        "pgbouncer=true&connection_limit=1",
-        "connect_timeout=5",
-        "statement_cache_size=0",
-        "schema=public",
-        "pool_timeout=0",
+        *("pgbouncer=true", "pgbouncer=true&connection_limit=1", "connect_timeout=5"),
+        *("statement_cache_size=0", "schema=public", "pool_timeout=0"),
     ],
 )
-async def test_parameters_for_other_clients_are_taken_out(database: str, parameter: str) -> None:
-    """A URL as pasted from a pooler's dashboard connects; asyncpg alone would be refused."""
-    url = with_parameter(database, parameter)
+async def test_parameters_for_other_clients_are_removed(database: str, parameter: str) -> None:
+    """A URL from a pooler's dashboard, which asyncpg rejects, connects with its own parameters."""
+    url = with_parameter(database, f"application_name=a%20b&{parameter}")
     with pytest.raises(asyncpg.PostgresError):
         await asyncpg.connect(url)
-
-    async with create_pool(url) as pool:
-        assert await pool.fetchval("SELECT 1") == 1
-
-
-async def test_parameters_that_asyncpg_knows_stay(database: str) -> None:
-    """What stands beside a parameter that is taken out is kept."""
-    url = with_parameter(database, "application_name=a%20b&pgbouncer=true")
 
     async with create_pool(url) as pool:
         assert await pool.fetchval("SHOW application_name") == "a b"
@@ -114,10 +95,10 @@ async def test_parameters_that_asyncpg_knows_stay(database: str) -> None:
         (lambda: create_pool("postgresql://u:p[ass@h/db?pgbouncer=true"), "dsn"),
     ],
 )
-def test_what_is_no_pooler_or_url_is_refused(
+def test_an_unknown_pooler_mode_or_invalid_url_is_rejected(
     call: Callable[[], Awaitable[Any]], parameter: str
 ) -> None:
-    """A pooler mode that we know nothing of is an error, and not the default."""
+    """An unknown mode does not fall back to the default, and the error names the parameter."""
     with pytest.raises(assessments.InvalidInput) as raised:
         call()
 

@@ -15,11 +15,14 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+def section(page: str, heading: str) -> str:
+    """Return what stands under a heading of level 2 on *page*."""
+    return read(page).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
 def blocks(page: str, language: str, heading: str | None = None) -> list[str]:
     """Return the blocks of *language* on *page*, or under one of its headings of level 2."""
-    text = read(page)
-    if heading is not None:
-        text = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    text = read(page) if heading is None else section(page, heading)
     found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert found, f"{page} has no block of {language} under {heading}"
     return found

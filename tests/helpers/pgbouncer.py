@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from assessments.testing.server import unprivileged
 
@@ -22,8 +22,8 @@ PASSWORD = "p@ss/word:%"  # noqa: S105 - of nothing but a test's own PgBouncer
 _SOCKET_PORT = 6432  # a name in a folder of our own, so never taken
 _SECONDS = 10
 
-# The keeper: a shell that ends PgBouncer and tidies up when its own standard input ends, because
-# the block is over or because this process has died of whatever.
+# The keeper: a shell that ends PgBouncer and removes its folder when its own standard input ends,
+# because the block is over or because this process has died.
 _KEEPER = r"""
 trap '' PIPE
 "$1" "$2/pgbouncer.ini" > /dev/null 2>&1 < /dev/null &
@@ -43,19 +43,19 @@ def binary() -> str | None:
 def running(url: str, **settings: object) -> Iterator[str]:
     """Yield the URL of the database of *url* behind a PgBouncer in transaction mode.
 
-    Clients come in by a Unix socket without a password, all as the role that *url* names, and
-    share three connections to the server. PgBouncer's own *settings* win over these.
+    Clients connect through a Unix socket without a password, all as the role that *url* names, and
+    share three connections to the server. PgBouncer's own *settings* override these.
     """
     with _home() as (home, account), _started(home, account, url, _SOCKET_PORT, settings):
-        place = {"host": home, "port": _SOCKET_PORT}
-        yield urlsplit(url)._replace(netloc="app@", query=urlencode(place)).geturl()
+        query = urlencode({"host": home, "port": _SOCKET_PORT})
+        yield urlsplit(url)._replace(netloc="app@", query=query).geturl()
 
 
 @contextmanager
 def running_as_hosted(url: str) -> Iterator[str]:
     """Do the same as hosted poolers do: on TCP, with TLS only and a password checked by SCRAM."""
     with _home() as (home, account):
-        _certify(home, account)
+        _create_certificate(home, account)
         (home / "users.txt").write_text(f'"app" "{PASSWORD}"\n', encoding="utf-8")
         settings = {
             "listen_addr": "127.0.0.1",
@@ -67,13 +67,13 @@ def running_as_hosted(url: str) -> Iterator[str]:
         }
         port = _free_port()
         with _started(home, account, url, port, settings):
-            login = f"{urlencode({'app': PASSWORD}).replace('=', ':')}@127.0.0.1:{port}"
-            yield urlsplit(url)._replace(netloc=login, query="").geturl()
+            netloc = f"app:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
+            yield urlsplit(url)._replace(netloc=netloc, query="").geturl()
 
 
 @contextmanager
 def _home() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield a folder and whom to run as, in Popen's words: PgBouncer refuses to run as root."""
+    """Yield a folder, and Popen's user arguments, as PgBouncer refuses to run as root."""
     home = Path(tempfile.mkdtemp(prefix="assessments-pgbouncer-"))
     try:
         yield home, unprivileged(home)
@@ -85,36 +85,6 @@ def _home() -> Iterator[tuple[Path, dict[str, Any]]]:
 def _started(
     home: Path, account: dict[str, Any], url: str, port: int, settings: dict[str, object]
 ) -> Iterator[None]:
-    (home / "pgbouncer.ini").write_text(
-        _configuration(url, home, port=port, **settings), encoding="utf-8"
-    )
-    keeper = subprocess.Popen(
-        ["/bin/sh", "-c", _KEEPER, "keeper", binary() or "pgbouncer", home],
-        stdin=subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C is ours to answer
-        cwd=home,
-        **account,
-    )
-    assert keeper.stdin
-    try:
-        _until_open(home, port)
-        yield
-    finally:
-        keeper.stdin.close()
-        keeper.wait(_SECONDS)
-
-
-def _configuration(url: str, home: Path, *, port: int, **settings: object) -> str:
-    """Return the text of pgbouncer.ini."""
-    parts = urlsplit(url)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    server = {
-        "host": parts.hostname or query.get("host"),
-        "port": parts.port or query.get("port"),
-        "user": unquote(parts.username or "") or query.get("user"),
-        "password": unquote(parts.password or "") or query.get("password"),
-    }
-    quoted = {name: str(value).replace("'", "''") for name, value in server.items() if value}
     options = {
         "unix_socket_dir": home,
         "listen_port": port,
@@ -124,27 +94,44 @@ def _configuration(url: str, home: Path, *, port: int, **settings: object) -> st
         "default_pool_size": 3,
         **settings,
     }
-    return "\n".join(
-        [
-            "[databases]",
-            "* = " + " ".join(f"{name}='{value}'" for name, value in quoted.items()),
-            "[pgbouncer]",
-            *(f"{name} = {value}" for name, value in options.items()),
-            "",
-        ]
-    )
-
-
-def _certify(home: Path, account: dict[str, Any]) -> None:
-    """Put a certificate that nobody trusts, and its key, into *home*."""
-    subject = ["-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject],  # noqa: S607 - on PATH
+    lines = ["[databases]", f"* = {_server(url)}", "[pgbouncer]"]
+    lines += [f"{name} = {value}\n" for name, value in options.items()]
+    (home / "pgbouncer.ini").write_text("\n".join(lines), encoding="utf-8")
+    keeper = subprocess.Popen(
+        ["/bin/sh", "-c", _KEEPER, "keeper", binary() or "pgbouncer", home],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C is ours to answer
         cwd=home,
-        capture_output=True,
-        check=True,
         **account,
     )
+    assert keeper.stdin
+    try:
+        _wait_until_open(home, port)
+        yield
+    finally:
+        keeper.stdin.close()
+        keeper.wait(_SECONDS)
+
+
+def _server(url: str) -> str:
+    """Return the server of *url* as pgbouncer.ini names it."""
+    parts = urlsplit(url)
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    server = {
+        "host": parts.hostname or query.get("host"),
+        "port": parts.port or query.get("port"),
+        "user": unquote(parts.username or "") or query.get("user"),
+        "password": unquote(parts.password or "") or query.get("password"),
+    }
+    quoted = {name: str(value).replace("'", "''") for name, value in server.items() if value}
+    return " ".join(f"{name}='{value}'" for name, value in quoted.items())
+
+
+def _create_certificate(home: Path, account: dict[str, Any]) -> None:
+    """Put a certificate that nobody trusts, and its key, into *home*."""
+    subject = ["-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject]
+    subprocess.run(command, cwd=home, capture_output=True, check=True, **account)
 
 
 def _free_port() -> int:
@@ -154,8 +141,8 @@ def _free_port() -> int:
         return port
 
 
-def _until_open(home: Path, port: int) -> None:
-    """Return once the socket in *home* is answered."""
+def _wait_until_open(home: Path, port: int) -> None:
+    """Return once the socket in *home* accepts connections."""
     until = time.monotonic() + _SECONDS
     while time.monotonic() < until:
         with socket.socket(socket.AF_UNIX) as client:
@@ -163,5 +150,5 @@ def _until_open(home: Path, port: int) -> None:
                 return
         time.sleep(0.01)
     log = home / "pgbouncer.log"
-    said = log.read_text(encoding="utf-8") if log.exists() else "nothing"
-    raise RuntimeError(f"PgBouncer did not start and said: {said}")
+    shown = log.read_text(encoding="utf-8") if log.exists() else "nothing"
+    raise RuntimeError(f"PgBouncer did not start; it logged: {shown}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from assessments.queries import named, queries
@@ -9,61 +10,37 @@ from assessments.queries import named, queries
 if TYPE_CHECKING:
     import asyncpg
 
+_USERS, _RESPONSES = "users_pkey", "assessment_responses_pkey"
+_KEY = "idx_assessment_responses_submission_key"
+_USER, _ANONYMOUS = "idx_assessment_responses_user_id", "idx_assessment_responses_anon"
+_QUESTION = "idx_assessment_responses_question"
+_SCORES = "idx_assessment_scores_response_id"
+
 PLANS = {
-    "submit_response": {"users_pkey"},
-    "submit_response_once": {"users_pkey"},
-    "submit_responses_once": {"users_pkey"},
-    "get_submitted_responses": {"idx_assessment_responses_submission_key"},
-    "get_responses": {"idx_assessment_responses_user_id", "idx_assessment_responses_anon"},
-    "get_responses_for_question": {
-        "idx_assessment_responses_question",
-        "idx_assessment_responses_anon",
-    },
-    "lock_claim": {"users_pkey"},
-    "claim_assessment_responses": {
-        "idx_assessment_responses_anon",
-        "idx_assessment_responses_question",
-        "assessment_responses_pkey",
-    },
-    "record_score": {"assessment_responses_pkey"},
-    "get_scores": {"assessment_responses_pkey", "idx_assessment_scores_response_id"},
-    "submit_responses": {"users_pkey"},
-    "first_unknown_user": {"users_pkey"},
-    "record_scores": {"assessment_responses_pkey"},
-    "first_unknown_response": {"assessment_responses_pkey"},
-    "get_responses_with_latest_score": {
-        "idx_assessment_responses_user_id",
-        "idx_assessment_responses_anon",
-        "idx_assessment_scores_response_id",
-    },
-    "get_latest_responses": {
-        "idx_assessment_responses_question",
-        "idx_assessment_responses_user_id",
-        "idx_assessment_responses_anon",
-        "assessment_responses_pkey",
-    },
-    "get_unscored_responses": {
-        "assessment_responses_pkey",
-        "idx_assessment_scores_response_id",
-    },
-    "iter_responses": {"assessment_responses_pkey"},
-    "iter_owner_responses": {"idx_assessment_responses_user_id", "idx_assessment_responses_anon"},
-    "count_anonymous_responses": {"idx_assessment_responses_anon"},
-    "purge_anonymous_responses": {
-        "idx_assessment_responses_anon",
-        "assessment_responses_pkey",
-    },
-    "delete_responses": {
-        "idx_assessment_responses_user_id",
-        "idx_assessment_responses_anon",
-        "assessment_responses_pkey",
-    },
-    "cli.export_details": {"assessment_responses_pkey", "idx_assessment_scores_response_id"},
-    "cli.import_responses": {
-        "idx_assessment_responses_submission_key",
-        "assessment_responses_pkey",
-        "users_pkey",
-    },
+    "submit_response": {_USERS},
+    "submit_response_once": {_USERS},
+    "submit_responses": {_USERS},
+    "submit_responses_once": {_USERS},
+    "get_submitted_responses": {_KEY},
+    "first_unknown_user": {_USERS},
+    "get_responses": {_USER, _ANONYMOUS},
+    "get_responses_for_question": {_QUESTION, _ANONYMOUS},
+    "get_latest_responses": {_QUESTION, _USER, _ANONYMOUS, _RESPONSES},
+    "get_responses_with_latest_score": {_USER, _ANONYMOUS, _SCORES},
+    "get_scores": {_RESPONSES, _SCORES},
+    "lock_claim": {_USERS},
+    "claim_assessment_responses": {_ANONYMOUS, _QUESTION, _RESPONSES},
+    "delete_responses": {_USER, _ANONYMOUS, _RESPONSES},
+    "record_score": {_RESPONSES},
+    "record_scores": {_RESPONSES},
+    "first_unknown_response": {_RESPONSES},
+    "get_unscored_responses": {_RESPONSES, _SCORES},
+    "iter_responses": {_RESPONSES},
+    "iter_owner_responses": {_USER, _ANONYMOUS},
+    "count_anonymous_responses": {_ANONYMOUS},
+    "purge_anonymous_responses": {_ANONYMOUS, _RESPONSES},
+    "cli.export_details": {_RESPONSES, _SCORES},
+    "cli.import_responses": {_KEY, _RESPONSES, _USERS},
 }
 
 
@@ -74,3 +51,23 @@ async def plan_of(conn: asyncpg.Connection[Any], name: str, options: str, **argu
     lines = await conn.fetch(f"EXPLAIN ({options}) EXECUTE plan_of ({', '.join(values)})")
     await conn.execute("DEALLOCATE plan_of")
     return "\n".join(line for (line,) in lines)
+
+
+async def generic_plan(conn: asyncpg.Connection[Any], name: str) -> str:
+    """Return the plan of the query *name* that PostgreSQL caches for any arguments."""
+    await conn.execute("SET plan_cache_mode = force_generic_plan")
+    return await plan_of(conn, name, "COSTS OFF")
+
+
+async def buffers_of_a_page(conn: asyncpg.Connection[Any]) -> int:
+    """Return how many buffers the newest 20 responses of user 1 touch."""
+    plan = await plan_of(conn, "get_responses", "ANALYZE, BUFFERS", user_id="1", max_rows="20")
+    assert "rows=20" in plan.splitlines()[0]
+    buffers = re.search(r"Buffers: shared(?: hit=(\d+))?(?: read=(\d+))?", plan)
+    assert buffers
+    return sum(int(number or 0) for number in buffers.groups())
+
+
+def indexes(plan: str) -> set[str]:
+    """Return the indexes that *plan* uses."""
+    return set(re.findall(r"(?:using|on) (\w+_(?:pkey|key|id|anon|question|module))\b", plan))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _IMAGE = os.environ.get("ASSESSMENTS_TEST_IMAGE", "postgres:18")
+_BINARIES = {"embedded": server.embedded_binaries, "installed": server.installed_binaries}
 
 
 @contextmanager
@@ -20,29 +21,19 @@ def found(choice: str | None) -> Iterator[str]:
     """Yield the URL of a server on which databases may be created.
 
     *choice* is a ``postgresql://`` URL, ``embedded`` (the wheel's 18), ``installed`` (this
-    machine's newest) or ``container``; if it is None, the first of the last three that is there.
+    machine's newest) or ``container``; if it is None, the first available of the last three.
     """
     if choice and "://" in choice:
         yield choice
         return
-    binaries = {
-        "embedded": server.embedded_binaries,
-        "installed": server.installed_binaries,
-    }
-    for name, find in binaries.items():
-        if choice in (None, name) and (where := find()):
-            with server.running(where) as url:
+    for name, find in _BINARIES.items():
+        if choice in (None, name) and (binaries := find()):
+            with server.running(binaries) as url:
                 yield url
             return
     if choice not in (None, "container"):
         raise LookupError(f"no such server: {choice}")
-    with _container() as url:
-        yield url
-
-
-@contextmanager
-def _container() -> Iterator[str]:
-    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - an extra
 
     with PostgresContainer(_IMAGE, driver=None) as container:
         yield container.get_connection_url()

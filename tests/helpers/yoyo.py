@@ -21,14 +21,17 @@ IDS = sorted(path.stem for path in MIGRATIONS.glob("*.sql") if ".rollback" not i
 
 async def yoyo(command: str, url: str, *sources: Path) -> subprocess.CompletedProcess[str]:
     """Run ``yoyo`` as a deployer does; *sources* are the library's migrations if left out."""
-    options = ["--no-config-file", "--batch", "--database", url]
+    options = ["--no-config-file", "--batch", "--database", url, *map(str, sources or [MIGRATIONS])]
+    line = [sys.executable, "-m", "yoyo", *command.split(), *options]
     return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "yoyo", *command.split(), *options, *(sources or [MIGRATIONS])],
-        capture_output=True,
-        text=True,
-        check=False,
+        subprocess.run, line, capture_output=True, text=True, check=False
     )
+
+
+async def migrate(command: str, url: str, *sources: Path) -> None:
+    """Run ``yoyo``, which must succeed."""
+    done = await yoyo(command, url, *sources)
+    assert done.returncode == 0, done.stderr
 
 
 async def schema(conn: asyncpg.Connection[Any]) -> list[str]:
@@ -52,8 +55,8 @@ async def schema(conn: asyncpg.Connection[Any]) -> list[str]:
         SELECT format('constraint %s.%s %s', relname, conname, pg_get_constraintdef(c.oid))
         FROM relations AS r JOIN pg_constraint AS c ON c.conrelid = r.oid
         UNION ALL
-        SELECT format('index %s', pg_get_indexdef(r.oid))
-        FROM relations AS r WHERE relkind = 'i'
+        SELECT format('index %s, valid: %s', pg_get_indexdef(r.oid), indisvalid)
+        FROM relations AS r JOIN pg_index ON indexrelid = r.oid
         UNION ALL
         SELECT format('function %s', oid::regprocedure) FROM pg_proc
         WHERE pronamespace = 'public'::regnamespace
