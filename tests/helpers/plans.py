@@ -18,9 +18,7 @@ _SCORES = "idx_assessment_scores_response_id"
 
 PLANS = {
     "submit_response": {_USERS},
-    "submit_response_once": {_USERS},
     "submit_responses": {_USERS},
-    "submit_responses_once": {_USERS},
     "get_submitted_responses": {_KEY},
     "first_unknown_user": {_USERS},
     "get_responses": {_USER, _ANONYMOUS},

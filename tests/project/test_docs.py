@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 import assessments
-from assessments import backoffice, inputs
+from assessments import backoffice, validation
 from examples.retry import UNDONE, UNKNOWN
 
 if TYPE_CHECKING:
@@ -103,16 +103,16 @@ def test_the_limits_are_those_that_hold() -> None:
     numbers = {int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", table)}
 
     assert numbers - {0, 1, 8} == {
-        inputs.MAX_ANSWER_BYTES,
-        inputs.MAX_BATCH,
-        inputs.MAX_BATCH_CHARACTERS,
-        inputs.MAX_BIGINT,
-        inputs.MAX_DAYS,
-        inputs.MAX_ID_CHARACTERS,
-        inputs.MAX_JSON_DEPTH,
-        inputs.MAX_JSON_DIGITS,
-        inputs.MAX_METADATA_BYTES,
-        inputs.MAX_SCORE_BYTES,
+        validation.MAX_ANSWER_BYTES,
+        validation.MAX_BATCH,
+        validation.MAX_BATCH_CHARACTERS,
+        validation.MAX_BIGINT,
+        validation.MAX_DAYS,
+        validation.MAX_ID_CHARACTERS,
+        validation.MAX_JSON_DEPTH,
+        validation.MAX_JSON_DIGITS,
+        validation.MAX_METADATA_BYTES,
+        validation.MAX_SCORE_BYTES,
     }
 
 
