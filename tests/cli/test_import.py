@@ -170,7 +170,7 @@ async def test_a_claim_changes_no_key(
     exported = source.export()
     target.run("import", given=exported)
     for database, user in ((source, user_id), (target, 2)):
-        assert 2 == await assessments.claim_assessment_responses(
+        await assessments.claim_assessment_responses(
             database.conn, anonymous_token=token, user_id=user
         )
 
