@@ -159,7 +159,7 @@ async def test_a_file_appears_when_it_is_complete(source: Database, tmp_path: Pa
         (
             None,
             1,
-            "no connection to the server: connection was closed in the middle of operation\n",
+            "no connection to the server: connection was closed in the middle",
         ),
     ],
     ids=["SIGTERM", "Ctrl-C", "SIGKILL", "connection lost"],
@@ -190,7 +190,9 @@ async def test_an_export_that_fails_leaves_the_file_before_it(
     _, errors = process.communicate(timeout=30)
     await source.conn.execute("ROLLBACK")
 
-    assert (process.returncode, errors.decode()) == (status, error)
+    assert process.returncode == status
+    assert errors.decode().startswith(error)
+    assert errors.count(b"\n") == bool(error)
     assert path.read_text() == "before"
     assert part.exists() == (number == signal.SIGKILL)
 

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from assessments import backoffice
-from assessments.queries import queries
+from assessments.queries import queries, text_arrays
 from tests.helpers import pages
 from tests.helpers.calls import ERASURES, SUBMITS, Call, Subject, catalogue
 from tests.helpers.rows import SECRET
@@ -120,10 +120,12 @@ def executing(sql: str, *arguments: Any) -> Act:
 async def transfer(conn: Connection) -> None:
     """Run the statements of export and import: read every row, and store one under a new key."""
     (exported, *_) = [row async for row in backoffice.iter_responses(conn)]
-    (detail, *_) = await queries.cli.export_details(conn, response_ids=[RESPONSE])
+    (detail, *_) = await queries.cli.export_details(
+        conn, **text_arrays({"response_id": [RESPONSE]})
+    )
     new = {**exported, "submission_key": uuid4(), "answer_text": "New.", "answer_metadata": "{}"}
     score = {"number": 1, **{name: detail[name] for name in ("score_data", "created_at")}}
     score |= {"model_id": "m", "prompt_version": "p"}
-    arrays = {f"{name}s": [value] for name, value in new.items()}
-    arrays |= {f"score_{name.removeprefix('score_')}s": [value] for name, value in score.items()}
+    columns = new | {f"score_{name.removeprefix('score_')}": n for name, n in score.items()}
+    arrays = text_arrays({name: [value] for name, value in columns.items()})
     assert (await queries.cli.import_responses(conn, **arrays))["responses"] == 1

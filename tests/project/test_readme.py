@@ -1,4 +1,4 @@
-"""What the README shows works as pasted."""
+"""README.md: its examples run as pasted, its table names every function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ README = Path(assessments.__file__).parent.parent.joinpath("README.md").read_tex
 async def test_the_examples_work_as_pasted(
     database: str, conn: asyncpg.Connection[Any], user_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The application answers a request, the sign-in claims what it stored, and it is scored."""
+    """The application stores a response, the sign-in claims it, and it is scored."""
     monkeypatch.setenv("DATABASE_URL", database)
     pasted: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
@@ -48,8 +48,8 @@ async def test_the_examples_work_as_pasted(
     assert scores[0]["score_data"]["points"] == 4
 
 
-def test_the_table_names_what_there_is() -> None:
-    """Every function in the README's table is exported, and every exported function is there."""
+def test_the_table_names_every_function() -> None:
+    """Its functions are those that are exported."""
     named = set(re.findall(r"^\| `(?:backoffice\.)?(\w+)` \|", README, re.MULTILINE))
     functions = {
         name
