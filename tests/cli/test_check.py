@@ -183,13 +183,21 @@ async def test_tables_named_as_the_catalogues_are_ignored(
 
 async def test_missing_rights_are_noted(database: str, role: str) -> None:
     """A role needs only the rights for its own work: each query without them is named, status 0."""
-    status, findings = await check(with_settings(database, SAFE_PATH, user=role))
+    url = with_settings(database, SAFE_PATH, user=role)
+
+    status, findings = await check(url)
+    explained = await asyncio.to_thread(run, "explain", "--database", url)
 
     assert status == 0
     (noted,) = [line for line in findings if line.startswith("note     rights: ")]
     assert {"submit_response", "delete_responses", "record_score"} <= set(re.findall(r"\w+", noted))
     assert "get_responses," not in noted
     assert f"note     migrations: {role} may not read which are applied" in findings
+
+    assert (explained.returncode, explained.stderr) == (0, b"")
+    printed = explained.stdout.decode()
+    assert "-- claim_assessment_responses\nnot for this role\n" in printed
+    assert re.search(r"^-- get_responses\n(?!not for)", printed, re.MULTILINE)
 
 
 async def test_a_role_without_any_right_on_the_tables_is_not_fit(
@@ -255,15 +263,3 @@ async def test_explain_prints_every_plan(database: str) -> None:
         "cli.get_constraints_and_indexes",
     }
     assert "Index Cond: (anonymous_token = $" in printed
-
-
-async def test_explain_continues_after_a_query_without_rights(database: str, role: str) -> None:
-    """A query that the role may not run says so under its name, and the plans after it follow."""
-    url = with_settings(database, SAFE_PATH, user=role)
-
-    done = await asyncio.to_thread(run, "explain", "--database", url)
-
-    assert (done.returncode, done.stderr) == (0, b"")
-    printed = done.stdout.decode()
-    assert "-- claim_assessment_responses\nnot for this role\n" in printed
-    assert re.search(r"^-- get_responses\n(?!not for)", printed, re.MULTILINE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 from contextlib import contextmanager
@@ -22,42 +21,8 @@ if TYPE_CHECKING:
 
     from tests.helpers.commands import Database
 
-PURGE = ("purge", "--yes")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("export", "--user-id", "x"),
-        ("export", "--user-id", "0"),
-        ("export", "--anonymous-token", SECRET),
-        ("export", "--module", ""),
-        ("export", "--since", "2026-11-01"),
-        ("export", "--until", "yesterday"),
-        ("export", "--database", ""),
-        (*PURGE, "--older-than", "90"),
-        (*PURGE, "--older-than", "0d"),
-        (*PURGE, "--older-than=-1d"),
-        (*PURGE, "--older-than", "1.5d"),
-        (*PURGE, "--older-than", "999999999w"),
-        (*PURGE, "--older-than", "365001d"),
-        (*PURGE, "--older-than", "٣d"),
-        (*PURGE, "--older-than", "1d", "--batch", "0"),
-        (*PURGE, "--older-than", "1d", "--batch", "x"),
-    ],
-    ids=" ".join,
-)
-def test_a_bad_option_is_a_usage_error(arguments: tuple[str, ...]) -> None:
-    """It exits with 2 and names the option, and does not quote its value."""
-    name, *options = arguments
-
-    done = run(name, "--database", "postgresql://", *options)
-
-    option = next(each for each in reversed(options) if each.startswith("--")).partition("=")[0]
-    assert done.returncode == 2
-    assert re.search(f"error: argument {option}: (must|is too long)", done.stderr.decode())
-    assert b"Traceback" not in done.stderr
-    assert SECRET not in done.stderr.decode()
+EXPORT = ("export", "--database", "postgresql://")
+PURGE = ("purge", "--database", "postgresql://", "--yes")
 
 
 @pytest.mark.parametrize(
@@ -67,16 +32,33 @@ def test_a_bad_option_is_a_usage_error(arguments: tuple[str, ...]) -> None:
         (("export",), "required: --database"),
         (("import",), "required: --database"),
         (("purge", "--older-than", "1d"), "required: --database"),
-        (("purge", "--yes", "--database", "postgresql://"), "required: --older-than"),
+        (("export", "--database", ""), "--database: must not be empty"),
+        ((*EXPORT, "--user-id", "x"), "--user-id: must"),
+        ((*EXPORT, "--user-id", "0"), "--user-id: must"),
+        ((*EXPORT, "--anonymous-token", SECRET), "--anonymous-token: must"),
+        ((*EXPORT, "--module", ""), "--module: must"),
+        ((*EXPORT, "--since", "2026-11-01"), "--since: must"),
+        ((*EXPORT, "--until", "yesterday"), "--until: must"),
+        (PURGE, "required: --older-than"),
+        ((*PURGE, "--older-than", "90"), "--older-than: must"),
+        ((*PURGE, "--older-than", "0d"), "--older-than: must"),
+        ((*PURGE, "--older-than=-1d"), "--older-than: must"),
+        ((*PURGE, "--older-than", "1.5d"), "--older-than: must"),
+        ((*PURGE, "--older-than", "999999999w"), "--older-than: is too long"),
+        ((*PURGE, "--older-than", "365001d"), "--older-than: must"),
+        ((*PURGE, "--older-than", "٣d"), "--older-than: must"),
+        ((*PURGE, "--older-than", "1d", "--batch", "0"), "--batch: must"),
+        ((*PURGE, "--older-than", "1d", "--batch", "x"), "--batch: must"),
     ],
 )
-def test_an_incomplete_command_is_a_usage_error(arguments: tuple[str, ...], problem: str) -> None:
-    """Without a known command, --database or DATABASE_URL, or an age, it exits with 2 and usage."""
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], problem: str) -> None:
+    """It prints the usage and the problem, and does not quote an option's value."""
     done = run(*arguments)
 
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"usage: assessments")
+    assert (done.returncode, done.stderr[:18]) == (2, b"usage: assessments")
     assert problem in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert SECRET not in done.stderr.decode()
 
 
 @pytest.mark.parametrize(
