@@ -53,7 +53,7 @@ async def test_rollback_drops_scores_before_responses(
     for migration, left in ((IDS[1], "assessment_responses"), (IDS[0], None)):
         await migrate("apply", empty_database)
         await migrate(f"rollback -r {migration}", empty_database)
-        assert tuple(await host.fetchrow(tables)) == (left, None)
+        assert await host.fetch(tables) == [(left, None)]
 
 
 async def test_the_standalone_users_table_rolls_back_on_its_own(
