@@ -1,69 +1,63 @@
-"""A deploy under traffic fails no call, and what a stopped one leaves the next one repairs."""
+"""A deploy under traffic fails no call, and the next deploy repairs what a stopped one left."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from itertools import cycle
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 import assessments
-from assessments import backoffice
 from assessments.testing import server as postgres
+from tests.helpers import pages
+from tests.helpers.calls import SUBMITS, Subject, catalogue
+from tests.helpers.polling import until
 from tests.helpers.rows import new_user, submit
-from tests.helpers.yoyo import IDS, MIGRATIONS, STANDALONE, schema, yoyo
+from tests.helpers.traffic import submit_without_key, traffic
+from tests.helpers.yoyo import IDS, MIGRATIONS, STANDALONE, migrate, schema, yoyo
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
-PAGE = Path(assessments.__file__).parent.parent / "docs" / "deploying.md"
-TRANSACTIONAL, CONCURRENT = IDS[:3], IDS[3]
+    from tests.helpers.traffic import Seen
+
+    Connection = asyncpg.Connection[Any]
+
+PAGE = "docs/deploying.md"
+LOOP, CHECK = pages.blocks(PAGE, "sh", "Applying")
+(BACK,) = pages.blocks(PAGE, "sh", "Rolling back")
+END, MARK = pages.blocks(PAGE, "sh", "When a deploy was killed")
+SAME_SHELL = LOOP[: LOOP.index("attempt")]
+CONCURRENT = IDS[3]
 LOCK_TIMEOUT = 2.0
 HANGS = 60
 
 
-def blocks(section: str) -> list[str]:
-    """Return the shell blocks of a section of the page."""
-    text = PAGE.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    found: list[str] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    assert found
-    return found
-
-
-LOOP, CHECK = blocks("Applying")
-(BACK,) = blocks("Rolling back")
-END, MARK = blocks("When a deploy was killed")
-SAME_SHELL = LOOP[: LOOP.index("attempt")]
+@pytest.fixture
+async def holder(empty_database: str) -> AsyncIterator[Connection]:
+    """Return another connection to the database, whose transactions block deploys."""
+    connection = await asyncpg.connect(empty_database)
+    yield connection
+    await connection.close()
 
 
 @asynccontextmanager
 async def shell(url: str, script: str) -> AsyncIterator[Process]:
-    """Start a shell on a script of the page; it and what it started are gone after the block."""
-    psql = postgres.embedded_binaries() or postgres.installed_binaries()
+    """Start a shell on a script of the page; after the block it and its children have ended."""
+    psql = postgres.find_binaries()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:{psql}"
     process = await asyncio.create_subprocess_exec(
-        "/bin/sh",
-        "-c",
-        script,
-        env=os.environ
-        | {
-            "DATABASE_URL": url,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:{psql}",
-            "PAUSE": "0",
-        },
+        *("/bin/sh", "-c", script),
+        env=os.environ | {"DATABASE_URL": url, "PATH": path, "PAUSE": "0"},
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=STDOUT,
@@ -73,333 +67,237 @@ async def shell(url: str, script: str) -> AsyncIterator[Process]:
         yield process
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.communicate()
+            await kill(process)
 
 
-async def run(url: str, script: str) -> tuple[int | None, str]:
-    """Run a script of the page to its end; return its status and what it said."""
+async def kill(process: Process) -> None:
+    """Kill a deploy as a container's end does: the shell and all its children."""
+    os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.wait_for(process.communicate(), HANGS)
+
+
+async def output_of(process: Process) -> str:
+    """Return the output of a script of the page, which must end with status 0."""
+    output, _ = await asyncio.wait_for(process.communicate(), HANGS)
+    assert process.returncode == 0, output.decode()
+    return output.decode()
+
+
+async def run(url: str, script: str) -> None:
+    """Run a script of the page, which must succeed."""
     async with shell(url, script) as process:
-        said, _ = await asyncio.wait_for(process.communicate(), HANGS)
-    return process.returncode, said.decode()
-
-
-async def deploy(url: str) -> None:
-    """Apply what is pending, at the first attempt, and check."""
-    done = await yoyo("apply", url)
-    assert done.returncode == 0, done.stderr
-    status, said = await run(url, CHECK)
-    assert status == 0, said
+        await output_of(process)
 
 
 async def bring_to(url: str, migration: str) -> None:
-    """Make a users table and apply what comes before *migration*."""
-    before = f"000[0-{IDS.index(migration)}]"
-    done = await yoyo(f"apply --match {before}", url, STANDALONE, MIGRATIONS)
-    assert done.returncode == 0, done.stderr
+    """Create a users table and apply the migrations before *migration*."""
+    await migrate(f"apply --match 000[0-{IDS.index(migration)}]", url, STANDALONE, MIGRATIONS)
 
 
-async def hold(conn: asyncpg.Connection[Any], migration: str) -> None:
-    """Write, in an open transaction, to the table for which *migration* has to wait."""
+async def write(conn: Connection, migration: str) -> None:
+    """Write to the table that *migration* locks."""
     if migration == IDS[0]:
         await new_user(conn)
     else:
-        await submit(conn, "held", anonymous_token=uuid4())
+        await submit_without_key(conn, "held", anonymous_token=uuid4())
 
 
-async def until_deploy_waits(watch: asyncpg.Connection[Any], but: int = 0) -> int:
+async def until_deploy_waits(watch: Connection, but: int = 0) -> int:
     """Return the backend of a deploy, other than *but*, once it waits for a lock."""
     waiting = (
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'yoyo' AND wait_event_type = 'Lock' AND pid <> $1"
     )
-    while not (pid := await watch.fetchval(waiting, but)):
-        await asyncio.sleep(0.01)
-    return int(pid)
+    return int(await until(watch, waiting, but, seconds=HANGS))
 
 
-async def until_a_call_waits_behind_a_deploy(watch: asyncpg.Connection[Any]) -> int:
+async def until_deploy_blocks_a_call(watch: Connection) -> int:
     """Return the backend of a deploy once another backend waits in the queue behind it."""
-    behind = """
+    blocking = """
         SELECT deploy.pid
         FROM pg_stat_activity AS call
         JOIN pg_stat_activity AS deploy ON deploy.pid = ANY (pg_blocking_pids(call.pid))
         WHERE deploy.datname = current_database() AND deploy.application_name = 'yoyo'
         LIMIT 1
     """
-    while not (pid := await watch.fetchval(behind)):
-        await asyncio.sleep(0.01)
-    return int(pid)
+    return int(await until(watch, blocking, seconds=HANGS))
 
 
-Call = tuple[int, "Callable[[Any, int], Awaitable[Any]]"]  # the rows it stores, and what it does
-
-BATCH: list[assessments.NewResponse] = [
-    {"anonymous_token": UUID(int=1), "question_id": q, "module_slug": "m1", "answer_text": ""}
-    for q in ("q2", "q3")
-]
-HOST: list[Call] = [
-    (0, lambda pool, user: pool.fetch("SELECT email FROM users WHERE user_id = $1", user)),
-    (0, lambda pool, user: pool.execute("UPDATE users SET email = 'a@' WHERE user_id = $1", user)),
-    (0, lambda pool, _: pool.execute("INSERT INTO users (email) VALUES ('b@')")),
-]
-STUDENTS: list[Call] = [
-    (1, lambda pool, user: submit(pool, user_id=user)),
-    (1, lambda pool, user: submit(pool, anonymous_token=UUID(int=user))),
-    (2, lambda pool, _: assessments.submit_responses(pool, BATCH)),
-    (
-        0,
-        lambda pool, user: assessments.claim_assessment_responses(
-            pool, anonymous_token=UUID(int=user), user_id=user
-        ),
-    ),
-    (0, lambda pool, user: assessments.get_responses(pool, user_id=user, limit=20)),
-]
-SCORING: list[Call] = [
-    (0, lambda pool, _: backoffice.record_score(pool, response_id=1, score_data={"points": 1})),
-    (
-        0,
-        lambda pool, user: assessments.get_responses_with_latest_score(
-            pool, user_id=user, limit=20
-        ),
-    ),
-]
-# What goes on while a migration comes and goes: what does not need what it makes.
-TRAFFIC = dict(zip(IDS, (HOST, HOST + STUDENTS, *[HOST + STUDENTS + SCORING] * 2), strict=True))
+async def assert_deployed(deployed: Connection, undisturbed: Connection) -> None:
+    """Assert that a database is as after a deploy that nothing disturbed, and nothing is left."""
+    assert await schema(deployed) == await schema(undisturbed)
+    marked = await deployed.fetch("SELECT migration_id FROM _yoyo_migration ORDER BY 1")
+    assert [id_ for (id_,) in marked if id_ in IDS] == IDS
+    assert await deployed.fetchval("SELECT count(*) FROM yoyo_lock") == 0
 
 
-@dataclass
-class Seen:
-    """What became of the calls."""
-
-    stored: int = 0
-    failed: list[Exception] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+async def deploy(url: str, deployed: Connection, undisturbed: Connection) -> None:
+    """Apply what is pending, at the first attempt, check, and find nothing wrong."""
+    await migrate("apply", url)
+    await run(url, CHECK)
+    await assert_deployed(deployed, undisturbed)
 
 
-@asynccontextmanager
-async def traffic(pool: asyncpg.Pool[Any], calls: list[Call]) -> AsyncIterator[Seen]:
-    """Make fifty calls a second, however many of them wait, and end when all have ended."""
-    seen, made, chance = Seen(), [], random.Random(20261122)
-
-    async def make(rows: int, call: Callable[[Any, int], Awaitable[Any]]) -> None:
-        due = perf_counter()
-        try:
-            await call(pool, chance.randint(1, 20))
-            seen.stored += rows
-        except Exception as error:  # noqa: BLE001 - whatever it is, it counts
-            seen.failed.append(error)
-        seen.seconds.append(perf_counter() - due)
-
-    async def arrive() -> None:
-        for call in cycle(calls):
-            made.append(asyncio.create_task(make(*call)))
-            await asyncio.sleep(0.02)
-
-    arriving = asyncio.create_task(arrive())
-    try:
-        yield seen
-    finally:
-        arriving.cancel()
-        await asyncio.wait_for(asyncio.gather(*made), HANGS)
-
-
-async def behind_a_long_transaction(
-    url: str, watch: asyncpg.Connection[Any], migration: str, script: str, seen: Seen
+async def give_up_once(
+    holder: Connection, watch: Connection, migration: str, process: Process, seen: Seen
 ) -> None:
-    """Run *script* behind an open transaction that ends once the script has given up once.
+    """Let a deploy wait behind an open transaction until it has given up once, and then succeed.
 
     The concurrent migration does not give up: there calls have to end while it waits.
     """
-    holder = await asyncpg.connect(url)
-    try:
-        async with shell(url, script) as process:
-            async with holder.transaction():
-                await hold(holder, migration)
-                if migration == CONCURRENT:
-                    building = await until_deploy_waits(watch)
-                    enough = len(seen.seconds) + 20
-                    while len(seen.seconds) < enough:
-                        await asyncio.sleep(0.01)
-                    assert await until_deploy_waits(watch) == building
-                else:
-                    first = await until_a_call_waits_behind_a_deploy(watch)
-                    await until_deploy_waits(watch, but=first)
-            said, _ = await process.communicate()
-        assert process.returncode == 0, said.decode()
-        assert (b"due to lock timeout" in said) == (migration != CONCURRENT)
-    finally:
-        await holder.close()
+    async with holder.transaction():
+        await write(holder, migration)
+        if migration == CONCURRENT:
+            building = await until_deploy_waits(watch)
+            enough = len(seen.seconds) + 20
+            while len(seen.seconds) < enough:
+                await asyncio.sleep(0.01)
+            assert await until_deploy_waits(watch) == building
+        else:
+            first = await until_deploy_blocks_a_call(watch)
+            await until_deploy_waits(watch, but=first)
+    output = await output_of(process)
+    assert ("due to lock timeout" in output) == (migration != CONCURRENT)
 
 
 @pytest.mark.parametrize("migration", IDS)
 async def test_a_deploy_under_traffic_fails_no_call(
-    empty_database: str, migration: str, scale: int, figures: Callable[..., None]
+    empty_database: str, empty: Connection, migration: str, scale: int, figures: Callable[..., None]
 ) -> None:
     """Behind a long transaction a migration goes up, down and up, and 99 % of calls take < 4 s."""
-    url = empty_database
-    await bring_to(url, migration)
+    await bring_to(empty_database, migration)
     up = LOOP.replace("yoyo apply", f"yoyo apply --revision {migration}")
     down = f"{SAME_SHELL} for attempt in 1 2 3 4 5; do {BACK.strip()} && exit; done; exit 1"
-    watch = await asyncpg.connect(url)
-    await watch.execute("ALTER TABLE users ADD COLUMN email text")
-    await watch.execute("INSERT INTO users (email) SELECT '' FROM generate_series(1, 20)")
+    await empty.execute("ALTER TABLE users ADD COLUMN email text")
+    await empty.execute("INSERT INTO users (email) SELECT '' FROM generate_series(1, 20)")
     if migration != IDS[0]:
-        await submit(watch, "held", user_id=1)
+        await submit_without_key(empty, "held", user_id=1)
+    holder = await asyncpg.connect(empty_database)
     async with (
-        assessments.create_pool(url, max_size=8) as pool,
-        traffic(pool, TRAFFIC[migration]) as seen,
+        assessments.create_pool(empty_database, max_size=8) as pool,
+        traffic(pool, migration, HANGS) as seen,
     ):
         for script in (up, down) * scale + (up,):
-            await asyncio.wait_for(
-                behind_a_long_transaction(url, watch, migration, script, seen), HANGS
-            )
+            async with shell(empty_database, script) as process:
+                behind = give_up_once(holder, empty, migration, process, seen)
+                await asyncio.wait_for(behind, HANGS)
 
     p99 = sorted(seen.seconds)[len(seen.seconds) * 99 // 100]
-    figures(
-        f"deploy under traffic, {migration}",
-        calls=len(seen.seconds),
-        failed=len(seen.failed),
-        p99=f"{p99:.2f} s",
-        longest=f"{max(seen.seconds):.2f} s",
-    )
+    title, longest = f"deploy under traffic, {migration}", f"{max(seen.seconds):.2f} s"
+    counts = {"calls": len(seen.seconds), "failed": len(seen.failed)}
+    figures(title, **counts, p99=f"{p99:.2f} s", longest=longest)
     assert seen.failed == []
     assert p99 < 2 * LOCK_TIMEOUT
-    rows = await watch.fetchval(
-        "SELECT count(*) FROM assessment_responses WHERE question_id <> 'held'"
-    )
-    assert rows == seen.stored
-    await watch.close()
+    count = "SELECT count(*) FROM assessment_responses WHERE question_id <> 'held'"
+    assert await empty.fetchval(count) == seen.stored
+    await holder.close()
 
 
-async def every_call(conn: asyncpg.Connection[Any]) -> None:
-    """Make every call of an application that knows no submission keys."""
+ROWS = {  # what each call but the submissions returns or counts, in this order
+    "claim_assessment_responses": 1,
+    "record_score": 1,
+    "record_scores": 1,
+    "get_scores": 2,
+    "get_responses": 3,
+    "get_responses_with_latest_score": 3,
+    "get_responses_for_question": 3,
+    "get_latest_responses": 1,
+    "get_unscored_responses": 3,
+    "iter_responses": 3,
+    "purge_anonymous_responses": 0,
+    "delete_responses": 4,
+}
+
+
+async def every_call(conn: Connection) -> None:
+    """Make every call of an application from before the submission keys."""
     user_id, token = await new_user(conn), uuid4()
-    response = await submit(conn, user_id=user_id)
-    await assessments.submit_responses(conn, BATCH)
-    await submit(conn, "q2", anonymous_token=token)
-    owner: dict[str, Any] = {"user_id": user_id, "anonymous_token": token}
-    assert await assessments.claim_assessment_responses(conn, **owner) == 1
-    response_id = response["response_id"]
-    await backoffice.record_score(conn, response_id=response_id, score_data={})
-    await backoffice.record_scores(conn, [{"response_id": response_id, "score_data": {}}])
-    assert len(await assessments.get_scores(conn, response_id=response_id, **owner)) == 2
-    assert len(await assessments.get_responses(conn, **owner)) == 2
-    assert len(await assessments.get_responses_with_latest_score(conn, **owner)) == 2
-    assert len(await assessments.get_latest_responses(conn, **owner)) == 2
-    assert await assessments.get_responses_for_question(conn, question_id="q1", **owner)
-    assert await backoffice.get_unscored_responses(conn)
-    assert [row async for row in backoffice.iter_responses(conn, **owner)]
-    await backoffice.purge_anonymous_responses(conn, older_than=timedelta(days=1))
-    assert await assessments.delete_responses(conn, **owner) == 2
+    await submit_without_key(conn, "q2", anonymous_token=token)
+    response_id = await submit_without_key(conn, "q1", "q1", "q1", user_id=user_id)
+    calls = catalogue(Subject(user_id, token, response_id))
+    assert ROWS.keys() == calls.keys() - SUBMITS
+    for name, rows in ROWS.items():
+        changes = dict.fromkeys({"before"} & calls[name].arguments.keys())
+        result = await calls[name](conn, **changes)
+        many = len(result) if isinstance(result, list) else 1
+        assert (result if isinstance(result, int) else many) == rows, name
 
 
-async def test_old_code_works_on_the_new_schema_and_on_the_old_one_again(
-    empty_database: str,
+async def test_old_code_works_after_a_migration_and_after_its_rollback(
+    empty_database: str, empty: Connection
 ) -> None:
-    """Statements cached before a migration go on in transactions after it and after its undoing."""
+    """Statements cached before a migration work in transactions after it and its rollback."""
     await bring_to(empty_database, IDS[2])
-    conn = await asyncpg.connect(empty_database)
-    await every_call(conn)
+    await every_call(empty)
     for command in (f"apply -r {IDS[2]}", "apply", "rollback", "rollback"):
-        async with conn.transaction():
-            await conn.execute("SELECT 1")
-            done = await yoyo(command, empty_database)
-            assert done.returncode == 0, done.stderr
-            await every_call(conn)
-    await conn.close()
+        async with empty.transaction():
+            await empty.execute("SELECT 1")
+            await migrate(command, empty_database)
+            await every_call(empty)
 
 
 @pytest.mark.parametrize("missing", IDS[2:])
-async def test_only_submission_keys_need_the_migrations_that_brought_them(
-    empty_database: str, missing: str
+async def test_submissions_need_the_migrations_that_added_the_key(
+    empty_database: str, empty: Connection, conn: Connection, missing: str
 ) -> None:
-    """Before 0003 and 0004 a submit with a key fails and stores nothing; one without is stored."""
+    """Before 0003 and 0004 every submission of this version fails and stores nothing."""
     await bring_to(empty_database, missing)
-    conn, key = await asyncpg.connect(empty_database), uuid4()
+    owner: dict[str, Any] = {"anonymous_token": uuid4()}
 
-    with pytest.raises(asyncpg.PostgresError):
-        await submit(conn, anonymous_token=key, submission_key=key)
-    await submit(conn, anonymous_token=key)
+    for key in (None, uuid4()):
+        with pytest.raises((asyncpg.UndefinedColumnError, asyncpg.InvalidColumnReferenceError)):
+            await submit(empty, **owner, submission_key=key)
 
-    assert await conn.fetchval("SELECT count(*) FROM assessment_responses") == 1
-    await deploy(empty_database)
-    await submit(conn, anonymous_token=key, submission_key=key)
-    await conn.close()
-
-
-async def is_repaired(url: str, undisturbed: list[str]) -> None:
-    """Assert that a database is as after a deploy that nothing disturbed, and nothing is left."""
-    conn = await asyncpg.connect(url)
-    assert await schema(conn) == undisturbed
-    marked = await conn.fetch("SELECT migration_id FROM _yoyo_migration ORDER BY 1")
-    assert [id_ for (id_,) in marked if id_ in IDS] == IDS
-    assert await conn.fetchval("SELECT count(*) FROM yoyo_lock") == 0
-    await conn.close()
-
-
-async def kill(process: Process) -> None:
-    """Kill a deploy as a container's end does: the shell and all that it has started."""
-    os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.wait_for(process.communicate(), HANGS)
+    assert await empty.fetchval("SELECT count(*) FROM assessment_responses") == 0
+    await deploy(empty_database, empty, conn)
+    await submit(empty, **owner)
 
 
 @pytest.mark.parametrize("migration", IDS)
 async def test_a_deploy_killed_at_a_lock_is_repaired_by_the_runbook_and_the_next(
-    empty_database: str, conn: asyncpg.Connection[Any], migration: str
+    empty_database: str, empty: Connection, holder: Connection, conn: Connection, migration: str
 ) -> None:
-    """Kill -9 in the middle of a migration: the runbook ends what is left, apply completes it."""
+    """Kill -9 in the middle of a migration: the runbook ends its session, apply completes it."""
     await bring_to(empty_database, migration)
-    watch, holder = [await asyncpg.connect(empty_database) for _ in range(2)]
-    at_work = (
+    active = (
         "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'yoyo' AND state = 'active')"
     )
     half_built = "SELECT EXISTS (SELECT 1 FROM pg_index WHERE NOT indisvalid)"
     async with holder.transaction():
-        await hold(holder, migration)
+        await write(holder, migration)
         async with shell(empty_database, LOOP) as process:
-            await asyncio.wait_for(until_deploy_waits(watch), HANGS)
+            await until_deploy_waits(empty)
             await kill(process)
-        assert await watch.fetchval("SELECT count(*) FROM yoyo_lock") == 1
-        assert await watch.fetchval(at_work) or migration != CONCURRENT
+        assert await empty.fetchval("SELECT count(*) FROM yoyo_lock") == 1
+        assert await empty.fetchval(active) or migration != CONCURRENT
 
-        status, said = await run(empty_database, END)
+        await run(empty_database, END)
 
-        assert status == 0, said
-        assert not await watch.fetchval(at_work)
-        assert await watch.fetchval(half_built) == (migration == CONCURRENT)
-    await deploy(empty_database)
-    await is_repaired(empty_database, await schema(conn))
-    await watch.close()
-    await holder.close()
+        assert not await empty.fetchval(active)
+        assert await empty.fetchval(half_built) == (migration == CONCURRENT)
+    await deploy(empty_database, empty, conn)
 
 
 @pytest.mark.parametrize("migration", IDS[2:])
 async def test_a_deploy_killed_before_its_mark_is_repaired_by_the_runbook(
-    empty_database: str, conn: asyncpg.Connection[Any], migration: str
+    empty_database: str, empty: Connection, holder: Connection, conn: Connection, migration: str
 ) -> None:
-    """Kill -9 between a migration and yoyo's note of it: the runbook notes it, apply goes on."""
+    """Kill -9 between a migration and yoyo's record of it: the runbook records it."""
     await bring_to(empty_database, migration)
-    watch, holder = [await asyncpg.connect(empty_database) for _ in range(2)]
     async with holder.transaction():
         await holder.execute("LOCK TABLE _yoyo_log IN SHARE MODE")
         async with shell(empty_database, LOOP) as process:
-            await asyncio.wait_for(until_deploy_waits(watch), HANGS)
+            await until_deploy_waits(empty)
             await kill(process)
-        status, said = await run(empty_database, END)
-        assert status == 0, said
+        await run(empty_database, END)
 
     if migration != CONCURRENT:
         again = await yoyo("apply", empty_database)
         assert again.returncode != 0
         assert "already exists" in again.stderr
-        status, said = await run(empty_database, SAME_SHELL + MARK)
-        assert status == 0, said
-    await deploy(empty_database)
-    await is_repaired(empty_database, await schema(conn))
-    await watch.close()
-    await holder.close()
+        await run(empty_database, SAME_SHELL + MARK)
+    await deploy(empty_database, empty, conn)
 
 
 @pytest.mark.parametrize(
@@ -409,75 +307,63 @@ async def test_a_deploy_killed_before_its_mark_is_repaired_by_the_runbook(
         (IDS[1], "idx_assessment_scores_response_id"),
     ],
 )
-async def test_a_migration_that_fails_half_way_leaves_nothing_and_is_applied_by_the_next(
-    empty_database: str, conn: asyncpg.Connection[Any], migration: str, obstacle: str
+async def test_a_migration_that_fails_half_way_is_applied_by_the_next_deploy(
+    empty_database: str, empty: Connection, conn: Connection, migration: str, obstacle: str
 ) -> None:
-    """A statement that fails undoes its whole migration and releases yoyo's lock."""
+    """A statement that fails rolls its whole migration back and releases yoyo's lock."""
     await bring_to(empty_database, migration)
-    host = await asyncpg.connect(empty_database)
-    await host.execute(f"CREATE INDEX {obstacle} ON users (user_id)")
-    before = await schema(host)
+    await empty.execute(f"CREATE INDEX {obstacle} ON users (user_id)")
+    before = await schema(empty)
 
     done = await yoyo("apply", empty_database)
 
     assert done.returncode != 0
     assert f'relation "{obstacle}" already exists' in done.stderr
-    assert await schema(host) == before
-    await host.execute(f"DROP INDEX {obstacle}")
-    await deploy(empty_database)
-    await is_repaired(empty_database, await schema(conn))
-    await host.close()
+    assert await schema(empty) == before
+    await empty.execute(f"DROP INDEX {obstacle}")
+    await deploy(empty_database, empty, conn)
 
 
-async def test_deploys_at_once_apply_each_migration_once(
-    empty_database: str, conn: asyncpg.Connection[Any], scale: int
+async def test_concurrent_deploys_apply_each_migration_once(
+    empty_database: str, empty: Connection, conn: Connection, scale: int
 ) -> None:
-    """Of three deploys begun together one applies, and the others wait or say why they fail."""
-    host = await asyncpg.connect(empty_database)
+    """Of three deploys started together one applies, and the others wait or say why they fail."""
     for _ in range(scale):
-        await host.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        await host.execute((STANDALONE / "assessments-0000-users.sql").read_text(encoding="utf-8"))
+        await empty.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        await empty.execute((STANDALONE / "assessments-0000-users.sql").read_text(encoding="utf-8"))
 
-        deploys = await asyncio.gather(*(yoyo("apply", empty_database) for _ in range(3)))
-
-        for done in deploys:
+        for done in await asyncio.gather(*(yoyo("apply", empty_database) for _ in range(3))):
             assert done.returncode == 0 or "LockTimeout" in done.stderr, done.stderr
-        applied = await host.fetch(
+
+        applied = await empty.fetch(
             "SELECT migration_id FROM _yoyo_log WHERE operation = 'apply' ORDER BY 1"
         )
         assert [id_ for (id_,) in applied] == IDS
-        await is_repaired(empty_database, await schema(conn))
-    await host.close()
+        await assert_deployed(empty, conn)
 
 
-async def test_a_deploy_that_finds_another_at_work_says_so_and_changes_nothing(
-    empty_database: str, conn: asyncpg.Connection[Any]
+async def test_a_deploy_that_finds_another_at_work_fails_and_changes_nothing(
+    empty_database: str, empty: Connection, holder: Connection, conn: Connection
 ) -> None:
     """While one builds the index a second fails with LockTimeout, and the first completes."""
     await bring_to(empty_database, CONCURRENT)
-    watch, holder = [await asyncpg.connect(empty_database) for _ in range(2)]
     async with shell(empty_database, LOOP) as first:
         async with holder.transaction():
-            await hold(holder, CONCURRENT)
-            await asyncio.wait_for(until_deploy_waits(watch), HANGS)
+            await write(holder, CONCURRENT)
+            await until_deploy_waits(empty)
 
             second = await yoyo("apply", empty_database)
 
-        said, _ = await asyncio.wait_for(first.communicate(), HANGS)
+        await output_of(first)
     assert second.returncode != 0
     assert "LockTimeout" in second.stderr
     assert "break-lock" in second.stderr
-    assert first.returncode == 0, said.decode()
-    await is_repaired(empty_database, await schema(conn))
-    await watch.close()
-    await holder.close()
+    await assert_deployed(empty, conn)
 
 
-def test_the_page_names_tests_that_are_there() -> None:
-    """Each word that the page gives to -k picks a test of this file."""
-    promises = (
-        PAGE.read_text(encoding="utf-8").partition("\n## Promises\n")[2].partition("\n## ")[0]
-    )
+def test_the_page_names_tests_that_exist() -> None:
+    """Each word that the page gives to -k selects a test of this file."""
+    promises = pages.section(PAGE, "Promises")
     rows = re.findall(r"\| `([\w ]+)` \|$", promises, re.MULTILINE)
     words = " or ".join([*rows, *re.findall(r"-k (\w+)", promises)]).split(" or ")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.helpers.rows import new_user, submit
+from tests.helpers.traffic import submit_without_key
 from tests.helpers.yoyo import IDS, MIGRATIONS, STANDALONE, migrate, schema, yoyo
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ async def test_rollback_drops_scores_before_responses(
     for migration, left in ((IDS[1], "assessment_responses"), (IDS[0], None)):
         await migrate("apply", empty_database)
         await migrate(f"rollback -r {migration}", empty_database)
-        assert tuple(await host.fetchrow(tables) or ()) == (left, None)
+        assert await host.fetch(tables) == [(left, None)]
 
 
 async def test_the_standalone_users_table_rolls_back_on_its_own(
@@ -144,8 +145,7 @@ async def test_a_failed_index_build_is_repaired_by_the_next_apply(
     """Duplicate submission keys fail the build of the index; without them apply completes it."""
     await migrate("apply", empty_database)
     await migrate("rollback", empty_database)
-    for _ in range(2):
-        await submit(host, user_id=1)
+    await submit_without_key(host, "q1", "q2", user_id=1)
     key = "UPDATE assessment_responses SET submission_key = "
     valid = (
         "SELECT indisvalid FROM pg_index"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+import assessments
 from tests.helpers import pages, roles
 from tests.helpers.calls import ERASURES
 from tests.helpers.commands import content, run
@@ -91,54 +92,48 @@ async def test_a_role_reads_and_writes_its_own_columns_and_no_other(
     assert may == MAY[role]
 
 
-FORBIDDEN_ON_A_TABLE = [
+APPLIED = "SELECT migration_id FROM _yoyo_migration"
+ON_A_TABLE = [
     *("TRUNCATE {} CASCADE", "DROP TABLE {} CASCADE", "COMMENT ON TABLE {} IS 'mine'"),
     *("ALTER TABLE {} ADD COLUMN more text", "ALTER TABLE {} DISABLE TRIGGER ALL"),
     *("ALTER TABLE {} DISABLE ROW LEVEL SECURITY", "CREATE POLICY mine ON {} USING (true)"),
     *("CREATE INDEX ON {} (response_id)", "CREATE RULE r AS ON INSERT TO {} DO INSTEAD NOTHING"),
     "CREATE TRIGGER t BEFORE DELETE ON {} EXECUTE FUNCTION pg_catalog.now()",
 ]
-FORBIDDEN = [
-    *(sql.format("assessment_responses") for sql in FORBIDDEN_ON_A_TABLE),
-    *(sql.format("assessment_scores") for sql in FORBIDDEN_ON_A_TABLE),
+ON_USERS = [
+    *("DELETE FROM users", "UPDATE users SET user_id = DEFAULT WHERE false"),
+    *("SELECT user_id FROM users FOR KEY SHARE", "ALTER TABLE users ADD COLUMN more text"),
+]
+IN_THE_SCHEMA = [
+    "CREATE TABLE public.mine (id int)",
+    "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql RETURN 1",
+]
+ERASING = ["DELETE FROM assessment_responses", "LOCK TABLE assessment_responses"]
+STRONG = [
+    *(sql.format("assessment_responses") for sql in ON_A_TABLE),
+    *(sql.format("assessment_scores") for sql in ON_A_TABLE),
     *("DELETE FROM assessment_scores", "DELETE FROM _yoyo_migration", "DELETE FROM yoyo_lock"),
+    *("SELECT * FROM _yoyo_log", "CREATE SCHEMA mine"),
     "SELECT nextval('assessment_responses_response_id_seq')",
     "SELECT setval('assessment_scores_score_id_seq', 1)",
-    *("DROP INDEX idx_assessment_responses_submission_key", "CREATE TABLE public.mine (id int)"),
-    "CREATE FUNCTION public.mine() RETURNS int LANGUAGE sql RETURN 1",
-    *("CREATE SCHEMA mine", "DELETE FROM users", "UPDATE users SET user_id = DEFAULT"),
-    *("SELECT user_id FROM users FOR KEY SHARE", "ALTER TABLE users ADD COLUMN more text"),
-    "SELECT * FROM _yoyo_log",
+    "DROP INDEX idx_assessment_responses_submission_key",
     "SET session_replication_role = replica",  # which switches foreign keys off
+    *(APPLIED, *ERASING, *ON_USERS, *IN_THE_SCHEMA),
 ]
 
 
-@pytest.mark.parametrize("role", ["app", "eraser", "analyst", "transfer", "worker"])
-async def test_only_the_owner_changes_the_schema(login: Login, role: str) -> None:
-    """No role of the service changes or drops a table, index, sequence, policy, score or user."""
-    conn = await login(role)
-
-    assert [sql for sql in FORBIDDEN if not await refused(conn, executing(sql))] == []
-
-
-APPLIED = "SELECT migration_id FROM _yoyo_migration"
-
-
 @pytest.mark.parametrize(
-    ("sql", "few"),
+    ("role", "may"),
     [
-        ("DELETE FROM assessment_responses", ["eraser"]),
-        ("LOCK TABLE assessment_responses", ["eraser"]),
-        (APPLIED, ["app", "worker"]),
+        *(("app", [APPLIED]), ("worker", [APPLIED]), ("eraser", ERASING)),
+        *(("analyst", []), ("transfer", []), ("host", ON_USERS + IN_THE_SCHEMA)),
     ],
 )
-async def test_a_rare_right_belongs_to_few_roles(login: Login, sql: str, few: list[str]) -> None:
-    """Only the eraser deletes, and so locks; only app and worker see which migrations ran."""
-    everyone = ("app", "worker", "eraser", "analyst", "transfer", "host")
+async def test_only_the_owner_changes_the_schema(login: Login, role: str, may: list[str]) -> None:
+    """No role changes a table, index, sequence or policy; one deletes, two see what is applied."""
+    conn = await login(role)
 
-    assert [
-        role for role in everyone if not await refused(await login(role), executing(sql))
-    ] == few
+    assert [sql for sql in STRONG if not await refused(conn, executing(sql))] == may
 
 
 NEEDS: dict[str, list[Act]] = {
@@ -285,6 +280,18 @@ async def test_deleting_a_user_erases_the_user_s_rows(login: Login, conn: Connec
     for table in ("assessment_responses", "assessment_scores"):
         rows = await conn.fetch(left.format(table), [roles.RESPONSE, roles.FOREIGN])
         assert [key for (key,) in rows] == [roles.FOREIGN]
+
+
+async def test_a_user_that_policies_on_users_hide_is_unknown(login: Login) -> None:
+    """Submissions and claims for that user raise UnknownUser, and the transaction goes on."""
+    host, app = await login("host"), await login("app")
+    await host.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
+
+    async with app.transaction():
+        for name in ("submit_response", "claim_assessment_responses"):
+            with pytest.raises(assessments.UnknownUser):
+                await CALLS[name](app)
+        await submit(app, anonymous_token=roles.TOKEN)
 
 
 def test_every_file_that_the_page_names_exists() -> None:

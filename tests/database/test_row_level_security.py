@@ -18,6 +18,7 @@ from tests.helpers.rows import SECRET, questions, submit
 if TYPE_CHECKING:
     from tests.helpers.roles import Connection, Login, Site
 
+pytestmark = pytest.mark.usefixtures("policed")
 COUNT_RESPONSES = "SELECT count(*) FROM assessment_responses"
 COUNT_SCORES = "SELECT count(*) FROM assessment_scores"
 
@@ -39,7 +40,6 @@ async def identify(conn: Connection, user_id: int | None = None, token: UUID | N
     await conn.execute(roles.IDENTIFY, str(user_id or ""), str(token or ""))
 
 
-@pytest.mark.usefixtures("policed")
 async def test_with_both_identities_every_call_works(login: Login) -> None:
     """Under the policies the app's calls for an owner return what they return without them."""
     app = await login("app")
@@ -59,7 +59,6 @@ async def test_with_both_identities_every_call_works(login: Login) -> None:
         assert len(await CALLS["get_scores"](app)) == 1
 
 
-@pytest.mark.usefixtures("policed")
 async def test_sql_without_an_owner_reaches_only_own_rows(login: Login) -> None:
     """With one's own identities no statement reads, changes, scores or takes another's rows."""
     app = await login("app")
@@ -88,7 +87,6 @@ async def test_sql_without_an_owner_reaches_only_own_rows(login: Login) -> None:
 
 @pytest.mark.parametrize("owner", [{"user_id": STRANGER}, {"anonymous_token": roles.OTHER_TOKEN}])
 @pytest.mark.parametrize("key", [None, UUID(int=5)])
-@pytest.mark.usefixtures("policed")
 async def test_a_refused_insert_reveals_nothing(
     login: Login, owner: dict[str, Any], key: UUID | None
 ) -> None:
@@ -107,7 +105,6 @@ async def test_a_refused_insert_reveals_nothing(
     assert str(roles.OTHER_TOKEN) not in shown
 
 
-@pytest.mark.usefixtures("policed")
 async def test_another_owner_s_submission_key_is_a_conflict(login: Login) -> None:
     """A key whose row the policies hide is rejected like any key that is already used."""
     app, key = await login("app"), uuid4()
@@ -121,7 +118,6 @@ async def test_another_owner_s_submission_key_is_a_conflict(login: Login) -> Non
             await submit(app, user_id=USER, submission_key=key)
 
 
-@pytest.mark.usefixtures("policed")
 async def test_without_identities_a_session_sees_nothing(login: Login) -> None:
     """Never set, set to nothing, or ended with their transaction: no rows, and no INSERT."""
     app = await login("app")
@@ -146,7 +142,6 @@ async def test_without_identities_a_session_sees_nothing(login: Login) -> None:
 @pytest.mark.parametrize(
     ("user_id", "token", "claimed"), [(USER, None, 0), (None, TOKEN, None), (USER, TOKEN, 1)]
 )
-@pytest.mark.usefixtures("policed")
 async def test_a_claim_needs_both_identities(
     login: Login, user_id: int | None, token: UUID | None, claimed: int | None
 ) -> None:
@@ -160,7 +155,6 @@ async def test_a_claim_needs_both_identities(
             assert await claim(app) == claimed
 
 
-@pytest.mark.usefixtures("policed")
 async def test_the_service_s_own_roles_see_all_rows(login: Login) -> None:
     """Worker, eraser, transfer and analyst do under the policies what they do without them."""
     worker, analyst = await login("worker"), await login("analyst")
@@ -176,7 +170,6 @@ async def test_the_service_s_own_roles_see_all_rows(login: Login) -> None:
     assert await CALLS["purge_anonymous_responses"](eraser) == 2
 
 
-@pytest.mark.usefixtures("policed")
 async def test_deleting_a_user_erases_rows_that_the_policies_hide(
     login: Login, conn: Connection
 ) -> None:
@@ -190,7 +183,6 @@ async def test_deleting_a_user_erases_rows_that_the_policies_hide(
     assert [await conn.fetchval(count) for count in (COUNT_RESPONSES, COUNT_SCORES)] == [3, 3]
 
 
-@pytest.mark.usefixtures("policed")
 async def test_a_role_without_a_policy_sees_nothing_whatever_is_granted(login: Login) -> None:
     """A platform's grants to its public roles open no row to SELECT, INSERT, UPDATE or DELETE."""
     owner, public = await login("owner"), await login("host")
@@ -202,18 +194,6 @@ async def test_a_role_without_a_policy_sees_nothing_whatever_is_granted(login: L
     assert await refused(public, CALLS["submit_response"])
 
 
-async def test_a_user_that_policies_on_users_hide_is_unknown(login: Login) -> None:
-    """Submissions and claims for that user raise UnknownUser, and the transaction goes on."""
-    host, app = await login("host"), await login("app")
-    await host.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
-
-    async with app.transaction():
-        for name in ("submit_response", "claim_assessment_responses"):
-            with pytest.raises(assessments.UnknownUser):
-                await CALLS[name](app)
-        await submit(app, anonymous_token=TOKEN)
-
-
 QUERIES_OF = {
     "worker": {"get_unscored_responses", "iter_responses", "iter_owner_responses"},
     "eraser": {"delete_responses", "purge_anonymous_responses", "count_anonymous_responses"},
@@ -222,7 +202,7 @@ QUERIES_OF = {
 QUERIES_OF["app"] = set(PLANS).difference(*QUERIES_OF.values())
 
 
-@pytest.mark.usefixtures("many", "policed")
+@pytest.mark.usefixtures("many")
 async def test_every_query_keeps_its_indexes_under_the_policies(login: Login) -> None:
     """Each query uses the indexes it promises, and a setting is evaluated once."""
     for role, names in QUERIES_OF.items():
@@ -236,7 +216,7 @@ async def test_every_query_keeps_its_indexes_under_the_policies(login: Login) ->
             assert "current_setting" not in plan, f"{name}\n{plan}"  # but in an InitPlan, once
 
 
-@pytest.mark.usefixtures("many", "policed")
+@pytest.mark.usefixtures("many")
 async def test_a_page_of_a_heavy_user_touches_few_buffers_under_the_policies(login: Login) -> None:
     """The newest 20 of a user's 20,000 responses are read in index order, without a sort."""
     app = await login("app")
