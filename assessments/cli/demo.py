@@ -89,7 +89,7 @@ async def _answer(
 
     _step(
         console,
-        "Today she visits without signing in, and answers; one question twice",
+        "Today she answers without signing in; one question twice",
         "submit_response",
     )
     # One transaction of the caller's: all responses are stored, or none.
@@ -142,7 +142,7 @@ async def _score(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> None
 async def _sign_in(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> None:
     _step(
         console,
-        "She signs in, and her visit is claimed for her",
+        "She signs in, and her anonymous responses are claimed",
         "lock_claim",
         "claim_assessment_responses",
     )
@@ -161,7 +161,7 @@ async def _sign_in(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> No
 async def _read_back(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> None:
     _step(
         console,
-        "What is stored now: hers, and what stayed, in one list",
+        "What is stored now: hers, and what stayed with the token, in one list",
         "get_responses_with_latest_score",
     )
     responses = await assessments.get_responses_with_latest_score(
