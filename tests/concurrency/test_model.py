@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 EXAMPLES = 120
 STEPS = 25
 WRITES = (
-    *("submit_response", "submit_responses", "claim_assessment_responses") * 2,
-    *("record_score", "record_scores", "backdate", "backdate"),
-    *("delete_responses", "purge_anonymous_responses", "delete_user"),
+    *("submit_response", "submit_responses", "backdate") * 2,
+    *("backdate", "claim_assessment_responses", "record_score", "record_scores"),
+    *("purge_anonymous_responses", "purge_anonymous_responses", "delete_responses", "delete_user"),
 )
 chances = st.randoms(use_true_random=False)
 

@@ -112,7 +112,7 @@ async def test_any_two_concurrent_calls_end_as_in_one_serial_order(
             anomalies.append((calls, end))
 
     figures(
-        "any two calls at once",
+        "any two concurrent calls",
         races=races.total(),
         in_a_transaction_held_open=races["commit"] + races["rollback"],
         anomalies=len(anomalies),

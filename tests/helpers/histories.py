@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tests.helpers.calls import Call
@@ -80,7 +80,11 @@ class Draw:
         retry = {name: stored[name] for name in ("user_id", "anonymous_token", *CONTENT)}
         if kind == "altered retry":
             altered = self.chance.choice(("owner", *CONTENT))
-            retry |= {altered: new[altered]} if altered in new else NOBODY | owner
+            retry |= (
+                {altered: new[altered]}
+                if altered in new
+                else {"user_id": None, "anonymous_token": None} | owner
+            )
         return {**retry, "submission_key": key}
 
     def submit_responses(self) -> Row:
@@ -144,6 +148,3 @@ class Draw:
             yield Call("iter_responses", {**asked, **within, "batch_size": limit})
         purge = {"older_than": OLD, "limit": limit, "dry_run": True}
         yield Call("purge_anonymous_responses", purge)
-
-
-NOBODY: dict[str, Any] = {"user_id": None, "anonymous_token": None}

@@ -30,7 +30,10 @@ HOST_STATEMENTS = {
     "update_user": "UPDATE users SET user_id = user_id WHERE user_id = $1",
     "delete_user": "DELETE FROM users WHERE user_id = $1",
     "backdate": """
-        WITH dated AS (UPDATE assessment_scores SET created_at = $2 WHERE response_id = $1)
+        WITH dated AS (
+            UPDATE assessment_scores SET created_at = $2
+            WHERE score_id = (SELECT max(score_id) FROM assessment_scores WHERE response_id = $1)
+        )
         UPDATE assessment_responses SET created_at = $2 WHERE response_id = $1
     """,
 }
@@ -186,7 +189,8 @@ class Model:
 
     def backdate(self, response_id: int, created_at: datetime) -> int:
         rows = [row for row in self.responses if row["response_id"] == response_id]
-        for row in rows + self._scores_of(response_id):
+        last_score = sorted(self._scores_of(response_id), key=lambda row: row["score_id"])[-1:]
+        for row in rows + last_score:
             row["created_at"] = created_at
         return len(rows)
 
