@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
 import assessments
-from assessments import create_pool
+from assessments import create_pool, pool
 from tests.helpers.rows import submit
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 
 def with_parameter(url: str, parameter: str) -> str:
@@ -21,9 +19,9 @@ def with_parameter(url: str, parameter: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}{parameter}"
 
 
-async def prepared_statements(pool: asyncpg.Pool[Any]) -> int:
+async def prepared_statements(created: asyncpg.Pool[Any]) -> int:
     """Return how many statements a connection keeps prepared after two submissions."""
-    async with pool.acquire() as connection:
+    async with created.acquire() as connection:
         for _ in range(2):
             await submit(connection, anonymous_token=uuid4())
         count: int = await connection.fetchval(
@@ -86,20 +84,48 @@ async def test_parameters_for_other_clients_are_removed(database: str, parameter
         assert await pool.fetchval("SHOW application_name") == "a b"
 
 
+@pytest.mark.parametrize("name", pool._HOOKS)  # noqa: SLF001 - private on purpose
+def test_asyncpg_has_the_private_methods_that_a_pooler_s_connection_overrides(name: str) -> None:
+    """A version of asyncpg without one of them is to be known before the bound on it is raised."""
+    assert hasattr(asyncpg.Connection, name), (
+        f"asyncpg {asyncpg.__version__} has no Connection.{name}: adapt assessments/pool.py, which "
+        "without it sends a statement at every release"
+    )
+
+
+@pytest.mark.parametrize(("can_hook", "last"), [(True, "SELECT 1"), (False, "SELECT")])
+async def test_without_those_methods_every_release_ends_the_transaction(
+    *,
+    database: str,
+    conn: asyncpg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    can_hook: bool,
+    last: str,
+) -> None:
+    """Where the pool cannot tell whether a call was cut short, it sends the empty statement."""
+    monkeypatch.setattr(pool, "_CAN_HOOK", can_hook)
+    async with create_pool(database, pooler="transaction") as created:
+        async with created.acquire() as connection:
+            await connection.fetchval("SELECT 1")
+            pid = connection.get_server_pid()
+
+        query = "SELECT query FROM pg_stat_activity WHERE pid = $1"
+        assert await conn.fetchval(query, pid) == last
+
+
 @pytest.mark.parametrize(
-    ("call", "parameter"),
+    ("parameter", "value"),
     [
-        (lambda: create_pool("postgresql://", pooler="session"), "pooler"),  # type: ignore[arg-type]
-        (lambda: create_pool("postgresql://", pooler=True), "pooler"),  # type: ignore[arg-type]
-        (lambda: create_pool(None), "dsn"),  # type: ignore[arg-type]
-        (lambda: create_pool("postgresql://u:p[ass@h/db?pgbouncer=true"), "dsn"),
+        *(("dsn", value) for value in (None, 1, b"postgresql://", "postgresql://u:p[ass@h/db")),
+        *(("pooler", value) for value in ("session", "", True, 1, "Transaction")),
     ],
 )
-def test_an_unknown_pooler_mode_or_invalid_url_is_rejected(
-    call: Callable[[], Awaitable[Any]], parameter: str
-) -> None:
-    """An unknown mode does not fall back to the default, and the error names the parameter."""
+def test_an_unknown_pooler_mode_or_invalid_url_is_rejected(parameter: str, value: Any) -> None:
+    """An unknown mode is not the default; the error names the parameter and quotes no password."""
+    arguments = {"dsn": "postgresql://u:hunter2@h/d?pgbouncer=true", parameter: value}
+
     with pytest.raises(assessments.InvalidInput) as raised:
-        call()
+        create_pool(**arguments)
 
     assert raised.value.parameter == parameter
+    assert not {"hunter2", "p[ass"} & set(re.findall(r"[\w\[]+", repr(raised.value)))
