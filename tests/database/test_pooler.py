@@ -365,7 +365,8 @@ async def test_a_search_path_ending_in_pg_temp_keeps_rows_out_of_temporary_table
             stranger = await asyncpg.connect(url, statement_cache_size=0)
             await stranger.execute(
                 "CREATE TEMPORARY TABLE assessment_responses"
-                " (LIKE public.assessment_responses INCLUDING DEFAULTS INCLUDING IDENTITY)"
+                " (LIKE public.assessment_responses"
+                " INCLUDING DEFAULTS INCLUDING IDENTITY INCLUDING INDEXES)"
             )
             await stranger.close()
             async with behind(url, 4) as ours:
