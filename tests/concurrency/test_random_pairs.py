@@ -22,6 +22,8 @@ FUNCTIONS = (
     *("record_scores", "delete_responses", "purge_anonymous_responses", "delete_user"),
     "get_responses",
 )
+MOVING = ERASURES | {"claim_assessment_responses"}
+DEADLOCKING = {"record_scores", "delete_responses"}
 
 
 async def store_some(conn: Connection, chance: Random) -> Model:
@@ -48,22 +50,24 @@ def is_excepted(pair: list[Call], end: str) -> bool:
     """Return whether less is promised of the pair.
 
     A claim beside the user's own erasure and a retry beside an erasure of its row have tests of
-    their own; the deletion of a user may deadlock, as its foreign key chooses the order of locks.
+    their own. A batch may find a retry's row before a claim or erasure, and store the rest after.
+    The deletion of a user may deadlock, as its foreign key chooses the order of locks.
     """
     for call, beside in (pair, pair[::-1]):
-        given, erased = call.arguments, beside.arguments
-        if call.function == "claim_assessment_responses" and beside.function == "delete_responses":
-            by_user = given["skip_answered"] and erased.get("user_id") == given["user_id"]
-            if by_user and erased.get("anonymous_token") != given["anonymous_token"]:
-                return True
-        if end == "each alone":
-            batch = given.get("responses", [given])
-            if any(new.get("submission_key") for new in batch) and beside.function in ERASURES:
-                return True
-            if call.function == "delete_user" and (
-                beside.function in {"record_scores", "delete_responses"}
-            ):
-                return True
+        given, other = call.arguments, beside.arguments
+        batch = given.get("responses", [given])
+        has_key = any(response.get("submission_key") for response in batch)
+        skips_user = given.get("skip_answered") and other.get("user_id") == given["user_id"]
+        keeps_token = other.get("anonymous_token") != given.get("anonymous_token")
+        if skips_user and keeps_token and beside.function == "delete_responses":
+            return True
+        if has_key and len(batch) > 1 and beside.function in MOVING:
+            return True
+        if end == "each alone" and (
+            (has_key and beside.function in ERASURES)
+            or (call.function == "delete_user" and beside.function in DEADLOCKING)
+        ):
+            return True
     return False
 
 
