@@ -138,11 +138,11 @@ async def pool(database: str) -> AsyncIterator[asyncpg.Pool[Any]]:
 
 @pytest.fixture
 async def user_id(conn: asyncpg.Connection[Any]) -> int:
-    """Return a user of the host's."""
+    """Return a user's id."""
     return await new_user(conn)
 
 
 @pytest.fixture
 def token() -> UUID:
-    """Return a visitor's token."""
+    """Return an anonymous token."""
     return uuid4()

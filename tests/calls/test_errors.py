@@ -1,6 +1,6 @@
 """Errors: one tree, and each survives pickling.
 
-`test_secrets.py` has what comes through as PostgreSQL's own error.
+`test_secrets.py` has the errors that stay PostgreSQL's own.
 """
 
 from __future__ import annotations

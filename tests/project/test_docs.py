@@ -60,7 +60,7 @@ async def test_every_block_runs(pool: asyncpg.Pool[Any], user_id: int, token: UU
     assert len(names["left"]) == 4
     assert names["words"] == {"biology": 9}
     assert names["erased"] == 4
-    assert names["told"]["parameter"] == "question_id"
+    assert names["refusal"]["parameter"] == "question_id"
     response_id, by = names["first"]["response_id"], {"model_id": "m", "prompt_version": "p"}
     stores = [names["store_once"](response_id, {"points": 5}, **by) for _ in range(4)]
     assert sum(await asyncio.gather(*stores)) == 1
