@@ -44,11 +44,12 @@ class Storm(NamedTuple):
 
         async def inject_faults() -> None:
             (times,) = self.counts.values()
-            for _ in range(times):
-                goal = len(acknowledged) + calls * self.scale // times
+            for fault in range(times + 1):
+                goal = len(acknowledged) + calls * self.scale // (times + 1)
                 while len(acknowledged) < goal:
                     await asyncio.sleep(0.001)
-                await self.inject()
+                if fault < times:  # the last calls show that the clients recover
+                    await self.inject()
             over.set()
 
         async def repeat() -> None:
