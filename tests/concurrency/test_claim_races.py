@@ -90,6 +90,24 @@ async def test_a_claim_skips_a_question_whose_answer_is_being_erased(
     assert await claim(conn, token, user_id) == (end == "commit")
 
 
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_claim_leaves_a_row_that_the_host_moves_meanwhile(
+    conn: Connection, other: Connection, token: UUID, end: str
+) -> None:
+    """A row whose owner the host changes by its own UPDATE goes to that owner only."""
+    users = [await new_user(conn), await new_user(conn)]
+    await submit(conn, anonymous_token=token)
+
+    async with open_transaction(conn, end):
+        move = "UPDATE assessment_responses SET user_id = $1, anonymous_token = NULL"
+        await conn.execute(move, users[0])
+        claiming = await blocked(claim(other, token, users[1]), by=conn, on=other)
+
+    assert await claiming == (end == "rollback")
+    (row,) = await conn.fetch("SELECT user_id FROM assessment_responses")
+    assert row["user_id"] == users[end == "rollback"]
+
+
 @pytest.mark.parametrize("title", RACES)
 async def test_concurrent_claims_take_a_question_once(
     conn: Connection, other: Connection, figures: Callable[..., None], title: str
