@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
 from assessments import backoffice
-from tests.helpers.commands import content
+from tests.helpers.commands import INTERRUPTIBLE, active_backend, content
+from tests.helpers.observe import until_waiting_for_lock
 from tests.helpers.rows import questions, submit
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    import asyncpg
 
     from tests.helpers.commands import Database
 
@@ -104,3 +108,19 @@ async def test_an_age_is_days_weeks_or_hours(
     done = source.run("purge", "--older-than", age)
 
     assert done.stdout.startswith(f"1 anonymous response is older than {words} (".encode())
+
+
+async def test_an_interrupted_purge_erases_nothing(
+    old: Database, other: asyncpg.Connection[Any]
+) -> None:
+    """Ctrl-C ends it with 130, and what it was about to erase stays."""
+    before = await content(old.conn)
+    await old.conn.execute("BEGIN; LOCK TABLE assessment_responses")
+    process = old.start("purge", "--older-than", "90d", "--yes", **INTERRUPTIBLE)
+    await until_waiting_for_lock(other, await active_backend(other))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    await old.conn.execute("ROLLBACK")
+
+    assert (process.returncode, errors) == (130, b"interrupted\n")
+    assert await content(old.conn) == before
