@@ -67,7 +67,7 @@ class UnknownUser(_BatchItemError, LookupError):
 
     Attributes:
         parameter: The first batch item with such a user, as ``responses[3]``, counted from 0;
-            ``None`` outside a batch.
+            ``None`` outside a batch, and where the user was deleted while the batch waited.
     """
 
     message = "there is no such user in the host's users table"
