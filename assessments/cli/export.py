@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from assessments.backoffice import iter_batches
 from assessments.cli import jsonl, options, output, progress, runner
-from assessments.cli.errors import CommandError
 from assessments.queries import queries, text_arrays
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     import asyncpg
 
@@ -46,8 +41,9 @@ def add_command(commands: Any) -> None:
     export.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
-        help="write this file, which appears when it is complete, for its owner only",
+        default="-",
+        help="write this file, which appears when it is complete, for its owner only; a dash, the "
+        "default, is standard output",
     )
     export.set_defaults(run=run)
 
@@ -57,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     filters = {name: getattr(arguments, name) for name in _FILTERS}
 
     async def work(pool: asyncpg.Pool[Any]) -> None:
-        with _open_output(arguments.output) as stream:
+        with output.opened(arguments.output) as stream:
             count = await _export(pool, filters, stream)
         if sys.stderr.isatty():
             print(f"exported {count:,} responses", file=sys.stderr)
@@ -87,34 +83,3 @@ async def _format_batch(pool: asyncpg.Pool[Any], batch: list[Any]) -> list[bytes
         scores = [] if first["score_data"] is None else [first, *others]
         lines.append(jsonl.format_line(by_id[response_id], first["submission_key"], scores))
     return lines
-
-
-@contextmanager
-def _open_output(path: Path | None) -> Iterator[BinaryIO]:
-    """Yield standard output, or a file that replaces the one at *path* when it is complete."""
-    if path is None:
-        yield sys.stdout.buffer
-        return
-    file = path.resolve()
-    part = file.with_name(f"{file.name}.part")
-    if file.exists() and not file.is_file():
-        raise CommandError("--output: is there already and not a file")
-    try:
-        part.unlink(missing_ok=True)
-        stream = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-    except OSError as error:
-        raise CommandError(f"--output: {error.strerror}") from None
-    try:
-        with stream:
-            yield stream
-            _sync(stream)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync(stream: BinaryIO) -> None:
-    try:
-        os.fsync(stream.fileno())
-    except OSError as error:
-        raise CommandError(f"cannot write: {error.strerror}") from None

@@ -1,30 +1,16 @@
-"""``assessments export`` writes what it was asked for, and a file only when it is complete."""
+"""``assessments export`` writes what it was asked for."""
 
 from __future__ import annotations
 
 import json
-import signal
-import stat
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import pytest
-
-from tests.helpers.commands import INTERRUPTIBLE, active_backend, terminal_output
-from tests.helpers.observe import until_waiting_for_lock
+from tests.helpers.commands import terminal_output
 from tests.helpers.rows import submit
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import asyncpg
-
     from tests.helpers.commands import Database
-
-
-def names(folder: Path) -> set[str]:
-    """Return the names of what is in *folder*."""
-    return {each.name for each in folder.iterdir()}
 
 
 async def test_a_line_has_the_columns_a_key_and_the_scores(source: Database, user_id: int) -> None:
@@ -136,75 +122,3 @@ async def test_progress_is_shown_on_a_terminal_only(source: Database, target: Da
         assert b"700 responses " + done in output
     assert shown[0].endswith(b"exported 700 responses\r\n")
     assert shown[1].endswith(b"imported 700 responses with 350 scores; 0 were already there\r\n")
-
-
-async def test_a_file_appears_when_it_is_complete(source: Database, tmp_path: Path) -> None:
-    """With --output a complete file, for its owner only, replaces the one before it."""
-    await source.fill(3)
-    path = tmp_path / "out.jsonl"
-    path.write_text("before")
-
-    assert source.export("--output", path) == b""
-    assert path.read_bytes() == source.export()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert names(tmp_path) == {path.name}
-
-
-@pytest.mark.parametrize(
-    ("number", "status", "error"),
-    [
-        (signal.SIGTERM, 143, ""),
-        (signal.SIGINT, 130, "interrupted\n"),
-        (signal.SIGKILL, -9, ""),
-        (
-            None,
-            1,
-            "no connection to the server: connection was closed in the middle",
-        ),
-    ],
-    ids=["SIGTERM", "Ctrl-C", "SIGKILL", "connection lost"],
-)
-async def test_an_export_that_fails_leaves_the_file_before_it(
-    *,
-    source: Database,
-    other: asyncpg.Connection[Any],
-    tmp_path: Path,
-    number: signal.Signals | None,
-    status: int,
-    error: str,
-) -> None:
-    """However it ends, FILE keeps its content, and only kill -9 leaves FILE.part behind."""
-    await source.fill(3)
-    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
-    path.write_text("before")
-    await source.conn.execute("BEGIN; LOCK TABLE assessment_responses")
-    process = source.start("export", "--output", path, **INTERRUPTIBLE)
-    blocked = await active_backend(other)
-    await until_waiting_for_lock(other, blocked)
-    assert names(tmp_path) == {path.name, part.name}
-
-    if number:
-        process.send_signal(number)
-    else:
-        await other.execute("SELECT pg_terminate_backend($1)", blocked)
-    _, errors = process.communicate(timeout=30)
-    await source.conn.execute("ROLLBACK")
-
-    assert process.returncode == status
-    assert errors.decode().startswith(error)
-    assert errors.count(b"\n") == bool(error)
-    assert path.read_text() == "before"
-    assert part.exists() == (number == signal.SIGKILL)
-
-
-@pytest.mark.parametrize("output", ["nowhere/out.jsonl", "."])
-def test_an_output_that_cannot_be_written_is_an_error(
-    source: Database, tmp_path: Path, output: str
-) -> None:
-    """It ends with status 1 and one line, and leaves nothing behind."""
-    done = source.run("export", "--output", tmp_path / output)
-
-    assert done.returncode == 1
-    assert done.stderr.startswith(b"--output: ")
-    assert done.stderr.count(b"\n") == 1
-    assert names(tmp_path) == set()

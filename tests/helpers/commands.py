@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 _OURS = ("DATABASE_URL", "PYTHONUNBUFFERED")  # which a user's environment need not have
-_ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in _OURS}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in _OURS}
 
 # Whoever runs the suite in the background may have it ignore Ctrl-C.
 INTERRUPTIBLE: dict[str, Any] = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
@@ -33,7 +33,7 @@ def run(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[b
         command(*arguments),
         input=given,
         capture_output=True,
-        env=_ENVIRONMENT,
+        env=ENVIRONMENT,
         timeout=60,
         check=False,
     )
@@ -42,7 +42,7 @@ def run(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[b
 def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
     """Start ``assessments`` with *arguments* and pipes for all that *options* do not name."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen(command(*arguments), text=False, env=_ENVIRONMENT, **pipes | options)
+    return subprocess.Popen(command(*arguments), text=False, env=ENVIRONMENT, **pipes | options)
 
 
 @dataclass(frozen=True)
