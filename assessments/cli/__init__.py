@@ -5,14 +5,14 @@ Nothing here is imported by the library, and each command imports what it alone 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from assessments.cli import check, export, import_, purge
+from assessments.cli import check, export, import_, options, purge
 from assessments.queries import folder
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 _INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
@@ -20,9 +20,9 @@ _INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* (those of the process, if left out) name."""
-    options = _parser().parse_args(arguments)
+    given = _parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
+        status: int = given.run(given)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -30,16 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.partition(".")[0] == "assessments":
             raise
         print(
-            f"{options.command} needs {error.name}: "
-            'pip install "assessments[cli,migrate,embedded]"',
+            f'{given.command} needs {error.name}: pip install "assessments[cli,migrate,embedded]"',
             file=sys.stderr,
         )
         return 1
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> options.Parser:
+    parser = options.Parser(
         prog="assessments", description="Student answers and their AI scores in PostgreSQL."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -63,12 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _demo(_options: argparse.Namespace) -> int:
+def _demo(_given: argparse.Namespace) -> int:
     from assessments.cli import demo
 
     return demo.run()
 
 
-def _migrations(options: argparse.Namespace) -> int:
-    print(folder("migrations") / "standalone" if options.standalone else folder("migrations"))
+def _migrations(given: argparse.Namespace) -> int:
+    print(folder("migrations") / "standalone" if given.standalone else folder("migrations"))
     return 0

@@ -37,7 +37,14 @@ def add_command(commands: Any) -> None:
         "no response is stored twice.",
     )
     options.add_database(command)
-    command.add_argument("file", metavar="FILE", nargs="?", default="-", help="default: stdin")
+    command.add_argument(
+        "file",
+        metavar="FILE",
+        type=options.input_file,
+        nargs="?",
+        default="-",
+        help="default: stdin",
+    )
     command.set_defaults(run=run)
 
 

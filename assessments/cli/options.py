@@ -23,10 +23,30 @@ from assessments.validation.scalars import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+    from typing import NoReturn
     from uuid import UUID
 
 _T = TypeVar("_T")
+# argparse quotes a value after these words; the choices that may follow hold none.
+_QUOTING = re.compile(
+    r"((?:argument [^:]+: )?(?:ambiguous option|ignored explicit argument|invalid choice"
+    r"|invalid \S+ value|unrecognized arguments)).*?( \(choose from [^()]*\))?",
+    re.DOTALL,
+)
+_URL_GOES = "the URL of a database goes to --database"
+_ID = re.compile(r"[0-9]{1,19}")  # not more: int() refuses very long text, and argparse quotes it
 _UNITS = {"d": "days", "w": "weeks", "h": "hours"}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, and one of its commands, whose errors quote no value."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong, and exit with status 2."""
+        if quoting := _QUOTING.fullmatch(message):
+            hint = f"; {_URL_GOES}" if "://" in message else ""
+            message = f"{quoting[1]}{quoting[2] or ''}{hint}"
+        super().error(message)
 
 
 class Age(NamedTuple):
@@ -57,8 +77,19 @@ def _database(text: str) -> str:
 
 def user_id(text: str) -> int:
     """Return the user's id that *text* is."""
-    number = int(text) if text.isascii() and text.isdecimal() else text
-    return _checked(check_bigint, number)
+    return _checked(check_bigint, parse_id(text))
+
+
+def parse_id(text: str) -> int | str:
+    """Return the number that *text* is, or *text* itself, which no check takes for an id."""
+    return int(text) if _ID.fullmatch(text) else text
+
+
+def input_file(text: str) -> str:
+    """Return *text*, the name of a file; a URL is in the wrong place."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"is a URL; {_URL_GOES}")
+    return text
 
 
 def anonymous_token(text: str) -> UUID:

@@ -28,7 +28,7 @@ PURGE = ("purge", "--database", "postgresql://", "--yes")
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (("nonsense",), "invalid choice: 'nonsense'"),
+        (("nonsense",), "invalid choice (choose from"),
         (("export",), "required: --database"),
         (("import",), "required: --database"),
         (("purge", "--older-than", "1d"), "required: --database"),
@@ -59,6 +59,36 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], problem: str) -> N
     assert problem in done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert SECRET not in done.stderr.decode()
+
+
+URL = f"postgresql://u:{SECRET}@h/d"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ((SECRET,), "invalid choice (choose from"),
+        ((URL,), "invalid choice (choose from"),
+        ((f"{SECRET} (choose from {SECRET})",), "invalid choice (choose from"),
+        ((*EXPORT, SECRET), "unrecognized arguments\n"),
+        ((*EXPORT, URL), "unrecognized arguments; the URL of a database goes to --database\n"),
+        ((*EXPORT, f"--token={SECRET}"), "unrecognized arguments\n"),
+        ((*EXPORT, f"--u={SECRET}"), "ambiguous option\n"),
+        ((*PURGE, f"--yes={SECRET}"), "argument --yes: ignored explicit argument\n"),
+        (("check", URL), "required: --database"),
+        (("import", "--database", URL, URL), "argument FILE: is a URL; the URL of a database goes"),
+        ((*EXPORT, "--user-id", "7" * 5000), "--user-id: must"),
+        ((*PURGE, "--older-than", "1d", "--batch", "7" * 5000), "--batch: must"),
+    ],
+)
+def test_a_usage_error_quotes_no_value(arguments: tuple[str, ...], problem: str) -> None:
+    """A token or a password in the wrong place is refused without being printed."""
+    done = run(*arguments)
+
+    assert done.returncode == 2
+    assert problem in done.stderr.decode()
+    assert SECRET not in done.stderr.decode()
+    assert "7777" not in done.stderr.decode()
 
 
 @pytest.mark.parametrize(
