@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from assessments.backoffice import iter_batches
@@ -13,10 +11,13 @@ from assessments.queries import queries, text_arrays
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator
 
     import asyncpg
 
 _BATCH = 200  # responses, each of up to a mebibyte and its scores
+_PAGE = 250  # scores, each of up to 256 KiB
+_CURSOR = ("response_id", "created_at", "score_id")
 _FILTERS = ("user_id", "anonymous_token", "module_slug", "question_id", "since", "until")
 
 
@@ -63,23 +64,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _export(pool: asyncpg.Pool[Any], filters: dict[str, Any], stream: BinaryIO) -> int:
     count = 0
+    database = await queries.cli.get_database_identity(pool)
     with progress.counting("exported") as show:
         async for batch in iter_batches(pool, filters, _BATCH):
-            lines = await _format_batch(pool, batch)
-            output.write(stream, lines)
-            count += len(lines)
+            lines = jsonl.LineFormatter(batch, database)
+            async for details in _read_details(pool, [row["response_id"] for row in batch]):
+                output.write(stream, lines.add(details))
+            output.write(stream, lines.end())
+            count += lines.count
             show(count)
     return count
 
 
-async def _format_batch(pool: asyncpg.Pool[Any], batch: list[Any]) -> list[bytes]:
-    """Return the lines of a batch, without the responses erased since it was read."""
-    by_id = {row["response_id"]: row for row in batch}
-    keys = text_arrays({"response_id": list(by_id)})
-    details = await queries.cli.export_details(pool, **keys)
-    lines = []
-    for response_id, rows in groupby(details, itemgetter("response_id")):
-        first, *others = rows
-        scores = [] if first["score_data"] is None else [first, *others]
-        lines.append(jsonl.format_line(by_id[response_id], first["submission_key"], scores))
-    return lines
+async def _read_details(
+    pool: asyncpg.Pool[Any], response_ids: list[int]
+) -> AsyncIterator[list[Any]]:
+    """Yield the scores of a batch in pages, without those of responses erased since it was read."""
+    cursor: dict[str, Any] = dict.fromkeys(_CURSOR)
+    while True:
+        arguments = {**text_arrays({"response_id": response_ids}), "max_rows": _PAGE}
+        page = await queries.cli.export_details(
+            pool, **arguments, **{f"after_{name}": value for name, value in cursor.items()}
+        )
+        yield page
+        if len(page) < _PAGE:
+            return
+        cursor = {name: page[-1][name] for name in _CURSOR}
+        response_ids = [each for each in response_ids if each >= cursor["response_id"]]

@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import itertools
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import asyncpg
+
 from assessments.cli import jsonl, options, progress, runner
 from assessments.cli.errors import CommandError
+from assessments.cli.users import Users, read_mapping
 from assessments.errors import InvalidInput, UnknownUser
 from assessments.queries import queries, text_arrays
+from assessments.transactions import atomic
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
     from uuid import UUID
 
-    import asyncpg
-
 _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024
 _LONGEST_LINE = 64 * 1024 * 1024
 _ATTEMPTS = 5
-_SCORE_COLUMNS = ("number", "data", "model_id", "prompt_version", "created_at")
+_SCORE_COLUMNS = ("number", "data", "model_id", "prompt_version", "created_at", "occurrence")
 
 
 def add_command(commands: Any) -> None:
     """Add the command to the parser's."""
     command = commands.add_parser(
         "import",
-        help="store what export has written; responses that are stored already are left alone",
-        description="Store exported responses with their scores. After a failure, run it again: "
-        "no response is stored twice.",
+        help="store what export has written; what is stored already is left alone",
+        description="Store exported responses and scores that are not stored yet. Run it again "
+        "after a failure, or with a newer export: nothing is stored twice. Responses of users from "
+        "another database are refused unless an option says who they are here; responses of "
+        "anonymous owners need none.",
     )
     options.add_database(command)
     command.add_argument(
@@ -44,6 +48,27 @@ def add_command(commands: Any) -> None:
         nargs="?",
         default="-",
         help="default: stdin",
+    )
+    users = command.add_mutually_exclusive_group()
+    users.add_argument(
+        "--map-users",
+        metavar="CSV",
+        type=options.input_file,
+        help="each user's id in the file and in this database: FROM,TO lines without a header; "
+        "used for every line with a user_id, whatever database it is from; a user not in it is "
+        "refused",
+    )
+    users.add_argument(
+        "--same-users",
+        action="store_true",
+        help="the users of this database have the same ids as in the one that the file comes "
+        "from, as after a restore from a dump",
+    )
+    command.add_argument(
+        "--skip-conflicts",
+        action="store_true",
+        help="skip and report a line whose submission key is used by a different response here, "
+        "instead of stopping there",
     )
     command.set_defaults(run=run)
 
@@ -55,6 +80,7 @@ class _Tally:
     responses: int = 0
     scores: int = 0
     existing: int = 0
+    skipped: int = 0
     begun: bool = False
     complete: bool = False
 
@@ -64,18 +90,24 @@ def run(arguments: argparse.Namespace) -> int:
     tally = _Tally()
 
     async def work(pool: asyncpg.Pool[Any]) -> None:
+        mapping = None if arguments.map_users is None else read_mapping(arguments.map_users)
         tally.begun = True
+        this = await queries.cli.get_database_identity(pool)
+        users = Users(this, mapping, arguments.same_users)
         with _open_input(arguments.file) as stream:
-            await _import(pool, stream, tally)
+            await _import(
+                pool, _read_batches(stream, users), tally, skip_conflicts=arguments.skip_conflicts
+            )
         tally.complete = True
 
     try:
         return runner.run(arguments.database, work)
     finally:
         if tally.complete:
+            skipped = f"; {tally.skipped:,} were skipped" if tally.skipped else ""
             print(
                 f"imported {tally.responses:,} responses with {tally.scores:,} scores; "
-                f"{tally.existing:,} were already there",
+                f"{tally.existing:,} were already there{skipped}",
                 file=sys.stderr,
             )
         elif tally.begun:
@@ -99,21 +131,49 @@ def _open_input(name: str) -> Iterator[BinaryIO]:
         yield stream
 
 
-async def _import(pool: asyncpg.Pool[Any], stream: BinaryIO, tally: _Tally) -> None:
+async def _import(
+    pool: asyncpg.Pool[Any], batches: Iterator[_Batch], tally: _Tally, *, skip_conflicts: bool
+) -> None:
     with progress.counting("imported") as show:
-        for batch in _read_batches(stream):
-            await batch.store(pool, tally)
+        for batch in batches:
+            done = await batch.store(pool, skip_conflicts=skip_conflicts)
+            conflicts = done["conflict_numbers"] or []
+            tally.responses += done["responses"]
+            tally.scores += done["scores"]
+            tally.existing += done["already_stored"]
+            tally.skipped += len(conflicts)
+            for number in conflicts:
+                print(f"{batch.key_conflict(int(number))}: skipped", file=sys.stderr)
             show(tally.responses + tally.existing)
 
 
-def _read_batches(stream: BinaryIO) -> Iterator[_Batch]:
+def _read_batches(stream: BinaryIO, users: Users) -> Iterator[_Batch]:
+    """Yield the lines in batches, none with the same submission key twice."""
     batch = _Batch()
     for number, line in _read_lines(stream):
-        batch.add(number, line)
-        if len(batch.numbers) == _BATCH or batch.size >= _BATCH_BYTES:
+        response, scores = _parse_line(number, line, users)
+        if response["submission_key"] in batch.keys:
             yield batch
             batch = _Batch()
-    yield batch
+        batch.add(number, len(line), response, scores)
+        if batch.is_full:
+            yield batch
+            batch = _Batch()
+    if batch.numbers:
+        yield batch
+
+
+def _parse_line(
+    number: int, line: bytes, users: Users
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    try:
+        response, scores, database = jsonl.parse_line(line)
+        if response["user_id"] is not None:
+            response["user_id"] = users.resolve(response["user_id"], database)
+    except InvalidInput as error:
+        path = f"{error.parameter}: " if error.parameter else ""
+        raise CommandError(f"line {number}: {path}{error.problem}") from None
+    return response, scores
 
 
 def _read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -131,73 +191,73 @@ def _read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
+class _IncompleteError(Exception):
+    """PostgreSQL stored less than it was to store."""
+
+
 class _Batch:
-    """The lines of one statement, checked, as the columns that it takes."""
+    """The lines of one statement, as the columns that it takes."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
-        self.size = 0
-        self._repeated = 0
+        self.keys: set[UUID] = set()
+        self._size = 0
         self._columns: dict[str, list[Any]] = {}
         self._scores: dict[str, list[Any]] = {f"score_{name}": [] for name in _SCORE_COLUMNS}
-        self._contents: dict[UUID, tuple[str, str, str]] = {}
 
-    def add(self, number: int, line: bytes) -> None:
-        """Add a line; of two with the same submission key, only the first."""
-        try:
-            response, scores = jsonl.parse_line(line)
-        except InvalidInput as error:
-            path = f"{error.parameter}: " if error.parameter else ""
-            raise CommandError(f"line {number}: {path}{error.problem}") from None
-        if self._is_repeated(number, response):
-            self._repeated += 1
-            return
+    @property
+    def is_full(self) -> bool:
+        """Whether it has enough lines for a statement."""
+        return len(self.numbers) == _BATCH or self._size >= _BATCH_BYTES
+
+    def add(
+        self, number: int, size: int, response: dict[str, Any], scores: list[dict[str, Any]]
+    ) -> None:
+        """Add line *number*, of *size* bytes."""
         self.numbers.append(number)
-        self.size += len(line)
+        self.keys.add(response["submission_key"])
+        self._size += size
         for name, value in response.items():
             self._columns.setdefault(name, []).append(value)
         for score in scores:
             for name, value in {**score, "number": len(self.numbers)}.items():
                 self._scores[f"score_{name}"].append(value)
 
-    def _is_repeated(self, number: int, response: dict[str, Any]) -> bool:
-        content = (response["question_id"], response["module_slug"], response["answer_text"])
-        first = self._contents.setdefault(response["submission_key"], content)
-        if first != content:
-            raise _key_conflict(number)
-        return first is not content
+    async def store(self, pool: asyncpg.Pool[Any], *, skip_conflicts: bool) -> Any:
+        """Store what the database does not have yet, all or nothing; return what was done."""
+        arrays = text_arrays(self._columns | self._scores)
+        for _ in range(_ATTEMPTS):
+            # A concurrent transaction that has stored one of these: see which, with what content.
+            with suppress(_IncompleteError):
+                return await self._send(pool, {**arrays, "skip_conflicts": skip_conflicts})
+        raise CommandError(f"{self._range()}: something keeps PostgreSQL from storing all")
 
-    async def store(self, pool: asyncpg.Pool[Any], tally: _Tally) -> None:
-        """Store what the database does not have yet, in one statement."""
-        stored = 0
-        for _ in range(_ATTEMPTS if self.numbers else 0):
-            done = await self._send(pool)
-            tally.responses += done["responses"]
-            tally.scores += done["scores"]
-            stored += done["responses"]
-            if done["responses"] + done["already_stored"] == len(self.numbers):
-                break
-            # A concurrent transaction stored one of these: see which, and with what content.
-        else:
-            if self.numbers:
-                raise CommandError(f"{self._range()}: something keeps PostgreSQL from storing all")
-        tally.existing += len(self.numbers) - stored + self._repeated
-
-    async def _send(self, pool: asyncpg.Pool[Any]) -> Any:
+    async def _send(self, pool: asyncpg.Pool[Any], arguments: dict[str, Any]) -> Any:
         try:
-            arrays = text_arrays(self._columns | self._scores)
-            done = await queries.cli.import_responses(pool, **arrays)
+            async with atomic(pool) as conn:
+                await queries.cli.lock_import(conn)
+                done = await queries.cli.import_responses(conn, **arguments)
+                self._check(done)
         except UnknownUser:
             raise CommandError(f"{self._range()}: a user has just been deleted") from None
+        except asyncpg.ForeignKeyViolationError:
+            raise CommandError(f"{self._range()}: a response has just been erased") from None
+        return done
+
+    def _check(self, done: Any) -> None:
+        """Refuse what was not to be stored, or was not stored."""
         if number := done["conflict_number"]:
-            raise _key_conflict(self.numbers[number - 1])
+            raise self.key_conflict(number)
         if number := done["unknown_user_number"]:
             raise CommandError(f"line {self.numbers[number - 1]}: {UnknownUser.message}")
-        return done
+        seen = done["responses"] + done["already_stored"] + len(done["conflict_numbers"] or [])
+        if (seen, done["scores"]) != (len(self.numbers), done["new_scores"]):
+            raise _IncompleteError
+
+    def key_conflict(self, number: int) -> CommandError:
+        """Return the error of response *number* of this batch, counted from 1."""
+        line = self.numbers[number - 1]
+        return CommandError(f"line {line}: submission_key: is already used by a different response")
 
     def _range(self) -> str:
         return f"lines {self.numbers[0]} to {self.numbers[-1]}"
-
-
-def _key_conflict(line: int) -> CommandError:
-    return CommandError(f"line {line}: submission_key: is already used by a different response")

@@ -1,15 +1,25 @@
-"""A response with its scores as a line of JSON: what ``export`` writes and ``import`` reads.
+"""Responses with their scores as lines of JSON: what ``export`` writes and ``import`` reads.
 
-The line holds the columns of `assessments.AssessmentResponse`, its *submission_key*, and *scores*,
-oldest first. UUIDs and timestamps are strings. The key identifies a response in every database, so
-that an export and an import can both be repeated.
+A line holds the columns of `assessments.AssessmentResponse` and
+
+- *database*: which database it comes from, so that a ``user_id`` is not taken for another person's;
+- *submission_key*: which identifies the response in every database, so that an export and an
+  import can both be repeated;
+- *scores*, oldest first. One that equals earlier scores of the response in time, model, prompt
+  version and data has an *occurrence*, counted from 1 and left out at 1, so that none is stored
+  twice and none is lost.
+
+UUIDs and timestamps are strings. Where the scores of a response are too long for a line, further
+lines continue it: they repeat all of the first but the scores.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid5
 
 from assessments import AssessmentResponse
@@ -18,32 +28,87 @@ from assessments.validation.arguments import check_keys, check_new_response, che
 from assessments.validation.scalars import (
     check_aware_datetime,
     check_bigint,
+    check_identifier,
     check_optional,
     check_random_uuid,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 # The namespace of the keys of responses stored without one. Another would derive other keys.
 _KEYS = UUID("0e6cdd5c-20a7-4cc7-a7bd-a6a05ea3cbc1")
 _COLUMNS = tuple(AssessmentResponse.__annotations__)
 _REQUIRED = ("submission_key", "question_id", "module_slug", "answer_text", "created_at", "scores")
-_KNOWN = (*_COLUMNS, "submission_key", "scores")
+_KNOWN = (*_COLUMNS, "database", "submission_key", "scores")
 _REQUIRED_OF_SCORE = ("score_data", "created_at")
-_KNOWN_OF_SCORE = ("score_data", "model_id", "prompt_version", "created_at")
+_COLUMNS_OF_SCORE = ("score_data", "model_id", "prompt_version", "created_at")
+_KNOWN_OF_SCORE = (*_COLUMNS_OF_SCORE, "occurrence")
+_LINE_BYTES = 8 * 1024 * 1024  # of scores; the score that exceeds it ends a line
 _JSON_COLUMNS = ("answer_metadata", "score_data")
 
 
-def format_line(row: Mapping[str, Any], key: UUID | None, scores: Iterable[Any]) -> bytes:
-    """Return the line of a response from its *row*, its submission *key* and rows of *scores*.
+class LineFormatter:
+    """The lines of a batch of responses, from rows of responses and of ``export_details``.
 
     JSON columns are in the rows as text and go on unchanged, so that no number is rounded.
     """
-    members = _members(row, _COLUMNS)
-    members += f', "submission_key": "{key or _derive_key(row)}", "scores": ['
-    members += ", ".join(f"{{{_members(score, _KNOWN_OF_SCORE)}}}" for score in scores)
-    return f"{{{members}]}}\n".encode()
+
+    def __init__(self, responses: Iterable[Any], database: str) -> None:
+        self.count = 0
+        self._responses = {row["response_id"]: row for row in responses}
+        self._database = _encode(database)
+        self._response_id: int | None = None
+        self._members = ""
+        self._scores: list[str] = []
+        self._size = 0
+        self._times: Counter[bytes] = Counter()
+        self._timed_at: datetime | None = None
+
+    def add(self, details: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """Yield the lines that *details*, the next rows, complete."""
+        for detail in details:
+            if detail["response_id"] != self._response_id:
+                yield from self.end()
+                self._begin(detail)
+            if detail["score_data"] is not None:
+                if self._size > _LINE_BYTES:
+                    yield self._take_line()
+                self._add_score(detail)
+
+    def end(self) -> Iterator[bytes]:
+        """Yield the last line, if there is one."""
+        if self._response_id is not None:
+            yield self._take_line()
+            self._response_id = None
+
+    def _begin(self, detail: Mapping[str, Any]) -> None:
+        self.count += 1
+        self._response_id = detail["response_id"]
+        row = self._responses[self._response_id]
+        key = detail["submission_key"] or _derive_key(row)
+        self._members = (
+            f'{_members(row, _COLUMNS)}, "database": {self._database}, "submission_key": "{key}"'
+        )
+        self._timed_at = None
+
+    def _add_score(self, score: Mapping[str, Any]) -> None:
+        members = _members(score, _COLUMNS_OF_SCORE)
+        if score["created_at"] != self._timed_at:  # equal scores have equal times
+            self._timed_at = score["created_at"]
+            self._times.clear()
+        encoded = members.encode()
+        digest = sha256(encoded).digest()
+        self._times[digest] += 1
+        if self._times[digest] > 1:
+            members += f', "occurrence": {self._times[digest]}'
+        self._scores.append(members)
+        self._size += len(encoded)
+
+    def _take_line(self) -> bytes:
+        scores = ", ".join(f"{{{members}}}" for members in self._scores)
+        self._scores, self._size = [], 0
+        return f'{{{self._members}, "scores": [{scores}]}}\n'.encode()
 
 
 def _members(row: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -73,13 +138,22 @@ def _format(value: object) -> str:
 _encode = json.JSONEncoder(ensure_ascii=False, default=_format).encode
 
 
-def parse_line(line: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the columns of the response on *line* and of its scores, by the library's own rules.
+class Line(NamedTuple):
+    """What is on a line: columns of a response and of its scores, and their database, if known."""
+
+    response: dict[str, Any]
+    scores: list[dict[str, Any]]
+    database: str | None
+
+
+def parse_line(line: bytes) -> Line:
+    """Return what is on *line*, checked by the library's own rules.
 
     Raises:
         InvalidInput: The line breaks a rule. *parameter* is empty where it is no response at all.
     """
     given = _parse_object(line)
+    database = check_optional(check_identifier, "database", given.pop("database", None))
     columns = {
         "submission_key": check_random_uuid("submission_key", given.pop("submission_key")),
         "response_id": check_optional(check_bigint, "response_id", given.pop("response_id", None)),
@@ -88,9 +162,11 @@ def parse_line(line: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     scores = given.pop("scores")
     if not isinstance(scores, list):
         raise InvalidInput("scores", "must be a list")
-    return {**check_new_response(given), **columns}, [
-        _check_score(f"scores[{index}]", score) for index, score in enumerate(scores)
-    ]
+    return Line(
+        {**check_new_response(given), **columns},
+        [_check_score(f"scores[{index}]", score) for index, score in enumerate(scores)],
+        database,
+    )
 
 
 def parse_timestamp(parameter: str, text: object) -> datetime:
@@ -119,6 +195,7 @@ def _parse_object(line: bytes) -> dict[str, Any]:
 def _check_score(path: str, given: object) -> dict[str, Any]:
     score = _check_object(path, given, _REQUIRED_OF_SCORE, _KNOWN_OF_SCORE)
     try:
+        occurrence = check_bigint("occurrence", score.pop("occurrence", 1))
         columns = check_new_score({"response_id": 1, **score})
     except InvalidInput as error:
         raise InvalidInput(f"{path}.{error.parameter}", error.problem) from None
@@ -127,6 +204,7 @@ def _check_score(path: str, given: object) -> dict[str, Any]:
         "model_id": columns["model_id"],
         "prompt_version": columns["prompt_version"],
         "created_at": parse_timestamp(f"{path}.created_at", score["created_at"]),
+        "occurrence": occurrence,
     }
 
 

@@ -31,7 +31,7 @@ def counting(done: str) -> Iterator[Callable[[int], None]]:
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,
-        redirect_stderr=False,
+        redirect_stderr=True,
     ) as progress:
         task = progress.add_task(done, total=None)
         yield lambda count: progress.update(task, completed=count)

@@ -1,36 +1,74 @@
 -- Moving responses with their scores from one database to another: assessments export and import.
 -- Not for request handlers: no owner is checked here.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md.
+-- This text is what runs; the form is explained in responses.sql and in sql/README.md. Functions
+-- are qualified, and both sides of an operator have one type, so that nothing on search_path is a
+-- better match; only unnest of several arrays cannot be: PostgreSQL knows it by its bare name.
 
 
--- name: export_details(response_ids)
+-- name: get_database_identity()$
+-- The database's identity, as text: the server's system identifier and the database's oid. Another
+-- server, another database and a restored dump differ; a physical copy of the server (a restored
+-- base backup, a promoted replica) does not. Reads no table; every role may.
+SELECT pg_catalog.concat_ws('/'::text, c.system_identifier, a.datid)
+FROM pg_catalog.pg_control_system() AS c
+CROSS JOIN pg_catalog.pg_stat_activity AS a
+WHERE a.pid = pg_catalog.pg_backend_pid();
+
+
+-- name: export_details(response_ids, after_response_id, after_created_at, after_score_id, max_rows)
 -- What an export adds to a batch of responses: the submission key, or null, and the scores, oldest
 -- first. One row for each score, one with nulls for a response without any, none for a response
--- that no longer exists.
+-- that no longer exists. The cursor is the last row seen.
 -- One probe of the primary key of assessment_responses and one of idx_assessment_scores_response_id
--- for each response.
+-- for each response; only the score_data of the max_rows returned is read.
 SELECT
-    r.submission_key, r.response_id, s.score_data::text AS score_data, s.model_id,
-    s.prompt_version, s.created_at
-FROM assessment_responses AS r
-LEFT JOIN assessment_scores AS s ON r.response_id = s.response_id
-WHERE r.response_id = any(:response_ids::text[]::bigint[])
-ORDER BY r.response_id, s.created_at, s.score_id;
+    submission_key, response_id, score_data::text AS score_data, model_id, prompt_version,
+    created_at, score_id
+FROM (
+    SELECT
+        r.submission_key, r.response_id, s.score_data, s.model_id, s.prompt_version, s.created_at,
+        s.score_id
+    FROM assessment_responses AS r
+    LEFT JOIN assessment_scores AS s ON r.response_id = s.response_id
+    WHERE
+        r.response_id = any(:response_ids::text[]::bigint[])
+        AND (r.response_id, s.created_at, s.score_id) > (
+            coalesce(:after_response_id::bigint, 0::bigint), :after_created_at::timestamptz,
+            :after_score_id::bigint
+        )
+    ORDER BY r.response_id, s.created_at, s.score_id
+    LIMIT :max_rows::bigint
+) AS page
+ORDER BY response_id, created_at, score_id;
 
 
--- name: import_responses(submission_keys, response_ids, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas, created_ats, score_numbers, score_datas, score_model_ids, score_prompt_versions, score_created_ats)^
--- Stores those of a batch of exported responses that are not stored yet, each with its scores, with
+-- name: lock_import()$
+-- Before import_responses, in its transaction and as a statement of its own, so that the snapshot
+-- of the next one is newer than the lock. One import at a time in this database, until the
+-- transaction ends; no row is locked.
+SELECT
+    pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended('assessments: import'::text, 0::bigint)
+    );
+
+
+-- name: import_responses(skip_conflicts, submission_keys, response_ids, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas, created_ats, score_numbers, score_datas, score_model_ids, score_prompt_versions, score_created_ats, score_occurrences)^
+-- Stores those of a batch of exported responses and of their scores that are not stored yet, with
 -- new keys in the order given: arrays of equal length, one element for each response and no
 -- submission key twice, then such arrays for the scores; score_numbers says which response a score
 -- belongs to, counted from 1. A row that is already stored stays as it is, whoever owns it now: a
--- row with the submission key, or a row without one that is the very row exported.
--- Returns how many responses and scores it stored and how many responses were already stored. All
--- or nothing: where a user_id is not in users, or a key is used by a different answer, it stores
--- nothing and returns the number of the first such response. A row that appears during this
--- statement counts as neither.
+-- row with the submission key, or else a row without one that is the very row exported.
+-- Two scores of a response are equal where their times, models, prompt versions and the texts of
+-- their data are. A score is stored unless as many equal ones are stored as its occurrence says.
+-- Returns how many responses and scores it stored, how many scores it was to store, how many
+-- responses were already stored, and the numbers of conflicts: of responses whose key is used by a
+-- different answer. All or nothing: where a user_id of a new response is not in users, or, unless
+-- conflicts are skipped, there is a conflict, it stores nothing and returns the number of the first
+-- such response. A row that appears during this statement counts as neither.
 -- For each response one probe of idx_assessment_responses_submission_key, of the primary key of
--- assessment_responses and of the key of users. As many rows written as counted.
+-- assessment_responses and of the key of users; for each that is already stored, one of
+-- idx_assessment_scores_response_id. As many rows written as counted.
 WITH given AS (
     SELECT
         g.number, g.submission_key, g.response_id, g.user_id, g.anonymous_token, g.question_id,
@@ -47,43 +85,55 @@ WITH given AS (
     )
 ),
 
-given_scores AS (
+given_scores AS MATERIALIZED (
     SELECT
-        g.number, g.response_number, g.score_data, g.model_id, g.prompt_version, g.created_at
+        g.number, g.response_number, g.score_data::jsonb AS score_data, g.model_id,
+        g.prompt_version, g.created_at, g.occurrence
     FROM unnest(
         :score_numbers::text[]::bigint[], :score_datas::text[], :score_model_ids::text[],
-        :score_prompt_versions::text[], :score_created_ats::text[]::timestamptz[]
+        :score_prompt_versions::text[], :score_created_ats::text[]::timestamptz[],
+        :score_occurrences::text[]::bigint[]
     ) WITH ORDINALITY AS g (
-        response_number, score_data, model_id, prompt_version, created_at, number
+        response_number, score_data, model_id, prompt_version, created_at, occurrence, number
     )
 ),
 
-existing AS MATERIALIZED (
+keyed AS MATERIALIZED (
     SELECT
-        g.number,
+        g.number, r.response_id,
         (r.question_id, r.module_slug, r.answer_text)
         <> (g.question_id, g.module_slug, g.answer_text) AS is_different
     FROM given AS g
     INNER JOIN assessment_responses AS r ON g.submission_key = r.submission_key
+),
+
+existing AS MATERIALIZED (
+    SELECT number, response_id, is_different
+    FROM keyed
     UNION ALL
-    SELECT g.number, FALSE AS is_different
+    SELECT g.number, r.response_id, FALSE AS is_different
     FROM given AS g
     INNER JOIN assessment_responses AS r ON g.response_id = r.response_id
     WHERE
         r.submission_key IS NULL
         AND (r.created_at, r.question_id, r.module_slug, r.answer_text)
         = (g.created_at, g.question_id, g.module_slug, g.answer_text)
+        AND NOT EXISTS (
+            SELECT 1
+            FROM keyed AS k
+            WHERE k.number = g.number
+        )
 ),
 
 refused AS MATERIALIZED (
     SELECT
         (
-            SELECT min(number)
+            SELECT pg_catalog.min(number)
             FROM existing
-            WHERE is_different
+            WHERE is_different AND NOT :skip_conflicts::boolean
         ) AS conflict_number,
         (
-            SELECT min(g.number)
+            SELECT pg_catalog.min(g.number)
             FROM given AS g
             WHERE
                 g.user_id IS NOT NULL
@@ -91,6 +141,11 @@ refused AS MATERIALIZED (
                     SELECT 1
                     FROM users AS u
                     WHERE u.user_id = g.user_id
+                )
+                AND NOT EXISTS (
+                    SELECT 1
+                    FROM existing AS e
+                    WHERE e.number = g.number
                 )
         ) AS unknown_user_number
 ),
@@ -113,22 +168,61 @@ stored AS (
         AND EXISTS (
             SELECT 1
             FROM refused
-            WHERE num_nonnulls(conflict_number, unknown_user_number) = 0
+            WHERE pg_catalog.num_nonnulls(conflict_number, unknown_user_number) = 0
         )
     ORDER BY number
     ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
     RETURNING response_id, submission_key
 ),
 
+existing_scores AS MATERIALIZED (
+    SELECT
+        e.number, s.created_at, s.model_id, s.prompt_version, s.score_data::text AS score_text,
+        pg_catalog.count(s.score_id) AS times
+    FROM existing AS e
+    INNER JOIN assessment_scores AS s ON e.response_id = s.response_id
+    WHERE
+        NOT e.is_different
+        AND EXISTS (
+            SELECT 1
+            FROM given_scores AS g
+            WHERE g.response_number = e.number AND g.created_at = s.created_at
+        )
+    GROUP BY e.number, s.created_at, s.model_id, s.prompt_version, s.score_data::text
+),
+
+new_scores AS MATERIALIZED (
+    SELECT s.number, r.response_id, s.score_data, s.model_id, s.prompt_version, s.created_at
+    FROM given_scores AS s
+    INNER JOIN given AS g ON s.response_number = g.number
+    INNER JOIN stored AS r ON g.submission_key = r.submission_key
+    UNION ALL
+    SELECT s.number, e.response_id, s.score_data, s.model_id, s.prompt_version, s.created_at
+    FROM given_scores AS s
+    INNER JOIN existing AS e ON s.response_number = e.number
+    INNER JOIN refused ON pg_catalog.num_nonnulls(conflict_number, unknown_user_number) = 0
+    WHERE
+        NOT e.is_different
+        AND NOT EXISTS (
+            SELECT 1
+            FROM existing_scores AS x
+            WHERE
+                x.number = s.response_number
+                AND x.created_at = s.created_at
+                AND x.score_text = s.score_data::text
+                AND x.model_id IS NOT DISTINCT FROM s.model_id
+                AND x.prompt_version IS NOT DISTINCT FROM s.prompt_version
+                AND x.times >= s.occurrence
+        )
+),
+
 stored_scores AS (
     INSERT INTO assessment_scores (
         response_id, score_data, model_id, prompt_version, created_at
     )
-    SELECT r.response_id, s.score_data::jsonb, s.model_id, s.prompt_version, s.created_at
-    FROM given_scores AS s
-    INNER JOIN given AS g ON s.response_number = g.number
-    INNER JOIN stored AS r ON g.submission_key = r.submission_key
-    ORDER BY s.number
+    SELECT response_id, score_data, model_id, prompt_version, created_at
+    FROM new_scores
+    ORDER BY number
     RETURNING score_id
 )
 
@@ -136,15 +230,29 @@ SELECT
     conflict_number,
     unknown_user_number,
     (
-        SELECT count(response_id)
+        SELECT
+            pg_catalog.array_agg(
+                number::text
+                ORDER BY number
+            )
+        FROM existing
+        WHERE is_different
+    ) AS conflict_numbers,
+    (
+        SELECT pg_catalog.count(response_id)
         FROM stored
     ) AS responses,
     (
-        SELECT count(score_id)
+        SELECT pg_catalog.count(score_id)
         FROM stored_scores
     ) AS scores,
     (
-        SELECT count(DISTINCT number)
+        SELECT pg_catalog.count(number)
+        FROM new_scores
+    ) AS new_scores,
+    (
+        SELECT pg_catalog.count(number)
         FROM existing
+        WHERE NOT is_different
     ) AS already_stored
 FROM refused;

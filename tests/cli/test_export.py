@@ -32,13 +32,14 @@ async def test_a_line_has_the_columns_a_key_and_the_scores(source: Database, use
         UPDATE assessment_responses SET created_at = '2026-11-01T12:00:00.000005Z';
         INSERT INTO assessment_scores (response_id, score_data, model_id, created_at)
         VALUES (2, '{"p": 1}', 'b', '2026-11-03T00:00:00.000001Z'),
-            (2, '{"p": 1}', 'a', '2026-11-01T12:00:00.000005Z')
+            (2, '{"p": 1}', 'a', '2026-11-01T12:00:00.000005Z'),
+            (2, '{"p": 1}', 'b', '2026-11-03T00:00:00.000001Z')
         """
     )
 
     first, second = map(json.loads, source.export().splitlines())
 
-    columns["created_at"] = created_at
+    columns |= {"created_at": created_at, "database": await source.identity()}
     assert first == {
         **columns,
         "response_id": 1,
@@ -57,6 +58,7 @@ async def test_a_line_has_the_columns_a_key_and_the_scores(source: Database, use
         "scores": [
             {**score, "model_id": "a", "created_at": created_at},
             {**score, "model_id": "b", "created_at": scored_at},
+            {**score, "model_id": "b", "created_at": scored_at, "occurrence": 2},
         ],
     }
 

@@ -86,6 +86,13 @@ class Database:
             "WHERE response_id % 2 = 0 ORDER BY response_id"
         )
 
+    async def identity(self) -> Any:
+        """Return which database this is, as the lines of an export name it."""
+        return await self.conn.fetchval(
+            "SELECT system_identifier || '/' || oid FROM pg_control_system(), pg_database "
+            "WHERE datname = current_database()"
+        )
+
     async def count(self, table: str = "assessment_responses") -> Any:
         """Return how many rows *table* has."""
         return await self.conn.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - ours

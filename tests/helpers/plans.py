@@ -37,8 +37,10 @@ PLANS = {
     "iter_owner_responses": {_USER, _ANONYMOUS},
     "count_anonymous_responses": {_ANONYMOUS},
     "purge_anonymous_responses": {_ANONYMOUS, _RESPONSES},
+    "cli.get_database_identity": set(),
     "cli.export_details": {_RESPONSES, _SCORES},
-    "cli.import_responses": {_KEY, _RESPONSES, _USERS},
+    "cli.lock_import": set(),
+    "cli.import_responses": {_KEY, _RESPONSES, _USERS, _SCORES},
 }
 
 
@@ -46,7 +48,8 @@ async def plan_of(conn: asyncpg.Connection[Any], name: str, options: str, **argu
     """Return the plan of the query *name*; an argument that is not given is null."""
     await conn.execute(f"PREPARE plan_of AS {named(name).sql}")
     values = [arguments.get(each, "NULL") for each in queries.driver_adapter.var_sorted[name]]
-    lines = await conn.fetch(f"EXPLAIN ({options}) EXECUTE plan_of ({', '.join(values)})")
+    call = f"plan_of ({', '.join(values)})" if values else "plan_of"
+    lines = await conn.fetch(f"EXPLAIN ({options}) EXECUTE {call}")
     await conn.execute("DEALLOCATE plan_of")
     return "\n".join(line for (line,) in lines)
 
