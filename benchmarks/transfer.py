@@ -28,6 +28,7 @@ from assessments.testing import migrations, server
 
 RESPONSES = 100_000
 USERS = 1000
+IMPORT = ("import", "--same-users", "--database")
 
 
 class Run(NamedTuple):
@@ -58,17 +59,17 @@ async def measure(url: str, count: int, file: Path) -> None:
     await conn.close()
 
     show(f"export {count:,}", run("export", "--database", source, "--output", file))
-    show(f"import {count:,}", run("import", "--database", target, file))
-    show(f"import {count:,} again", run("import", "--database", target, file))
+    show(f"import {count:,}", run(*IMPORT, target, file))
+    show(f"import {count:,} again", run(*IMPORT, target, file))
 
     conn = await asyncpg.connect(resumed)
-    process = start("import", "--database", resumed, file)
+    process = start(*IMPORT, resumed, file)
     while (await stored(conn))[0] < count // 2:
         pass
     process.kill()
     finish(process, time.perf_counter())
     half = await stored(conn)
-    show(f"  rest, killed at {half[0]:,}", run("import", "--database", resumed, file))
+    show(f"  rest, killed at {half[0]:,}", run(*IMPORT, resumed, file))
     if await stored(conn) != (count, count // 2):
         raise AssertionError("the import that was run again is not whole")
     await conn.close()
