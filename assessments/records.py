@@ -91,7 +91,7 @@ def to_response(row: Record, *extra: str) -> AssessmentResponse:
     """Return *row* of a responses query as a record, without its *extra* columns."""
     record = dict(row)
     for name in extra:
-        del record[name]
+        record.pop(name, None)
     record["answer_metadata"] = _decode(record["answer_metadata"])[0]
     return cast("AssessmentResponse", record)
 

@@ -19,7 +19,7 @@ INSERT INTO assessment_responses (
 SELECT
     :submission_key::uuid, :user_id::bigint, :anonymous_token::uuid, :question_id::text,
     :module_slug::text, :learning_outcome_id::text, :content_id::uuid, :answer_text::text,
-    :answer_metadata::text::jsonb
+    :answer_metadata::varchar::jsonb
 WHERE
     :user_id::bigint IS NULL
     OR EXISTS (
@@ -30,15 +30,17 @@ WHERE
 ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
 RETURNING
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at;
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at;
 
 
 -- name: submit_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
--- As submit_response, for many: arrays of equal length, one element for each response, and the rows
--- in the order given. Where one user_id is not in users, nothing is stored and no row comes back.
--- Responses whose submission key is taken are left out: with keys, only in a transaction in which
--- get_submitted_responses then finds those left out, or else all is rolled back.
--- As many rows written as returned; for each response one probe of the key of users and one of
+-- As submit_response, for many: arrays of equal length, one element for each response. Returns one
+-- row for each, in the order given: the row stored, or nulls. Where one user_id is not in users,
+-- nothing is stored. Responses whose submission key is taken are left out: with keys, only in a
+-- transaction in which get_submitted_responses then finds those left out, or else all is rolled
+-- back. Where a trigger of the host's drops some of the other rows, it fails: all or
+-- nothing.
+-- At most as many rows written as given; for each response one probe of the key of users and one of
 -- idx_assessment_responses_submission_key.
 WITH given AS (
     SELECT
@@ -76,28 +78,61 @@ stored AS (
     ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
     RETURNING
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at,
+        content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at,
         submission_key
+),
+
+-- The numbers of those stored: of a key given twice, the first. Identity values are assigned in the
+-- order of insertion, so the order of response_id is the order of these.
+placed AS (
+    SELECT pg_catalog.array_agg(g.number ORDER BY g.number) AS kept
+    FROM given AS g
+    WHERE
+        g.submission_key IS NULL
+        OR g.number IN (
+            SELECT pg_catalog.min(k.number)
+            FROM given AS k
+            INNER JOIN stored AS s ON k.submission_key = s.submission_key
+            GROUP BY k.submission_key
+        )
+),
+
+numbered AS (
+    SELECT
+        response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata, created_at,
+        CASE
+            WHEN pg_catalog.count(*) OVER () = (SELECT pg_catalog.cardinality(kept) FROM placed)
+                THEN (SELECT kept FROM placed)[pg_catalog.row_number() OVER (ORDER BY response_id)]
+            -- Text that is no number: SQL's only way to fail, and so to store nothing.
+            ELSE ('assessments: not all stored, not before ' || response_id::text)::bigint
+        END AS number
+    FROM stored
 )
 
 SELECT
-    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata, created_at, submission_key
-FROM stored
--- Identity values are assigned in the order of insertion.
-ORDER BY response_id;
+    n.response_id, n.anonymous_token, n.user_id, n.question_id, n.module_slug,
+    n.learning_outcome_id, n.content_id, n.answer_text, n.answer_metadata, n.created_at
+FROM given AS g
+LEFT JOIN numbered AS n ON g.number = n.number
+ORDER BY g.number;
 
 
 -- name: get_submitted_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
--- The stored rows of responses that were submitted before, in the order given: arrays of equal
--- length, one element for each response. A response whose key is not stored, is now another owner's
--- or was used with different content has no row.
--- One probe of idx_assessment_responses_submission_key for each.
-WITH given AS (
-    SELECT
-        g.number, g.submission_key, g.user_id, g.anonymous_token, g.question_id, g.module_slug,
-        g.learning_outcome_id, g.content_id, g.answer_text, g.answer_metadata
-    FROM unnest(
+-- What a submit has left out: arrays of equal length, one element for each response. Returns one
+-- row for each, in the order given: the row stored under its key, if owner and content are the
+-- same, or else nulls and the reason: unknown_user is true where the user is not in users, taken_key
+-- where the key is another's or was used with different content.
+-- For each response one probe of idx_assessment_responses_submission_key, of the primary key of
+-- assessment_responses and of the key of users.
+SELECT
+    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+    r.learning_outcome_id, r.content_id, r.answer_text,
+    r.answer_metadata::varchar AS answer_metadata, r.created_at,
+    nullif(g.user_id IS NOT NULL AND u.user_id IS NULL, FALSE) AS unknown_user,
+    nullif(taken.response_id IS NOT NULL AND r.response_id IS NULL, FALSE) AS taken_key
+FROM
+    unnest(
         :submission_keys::text[]::uuid[], :user_ids::text[]::bigint[],
         :anonymous_tokens::text[]::uuid[], :question_ids::text[], :module_slugs::text[],
         :learning_outcome_ids::text[], :content_ids::text[]::uuid[], :answer_texts::text[],
@@ -106,38 +141,20 @@ WITH given AS (
         submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
         content_id, answer_text, answer_metadata, number
     )
-)
-
-SELECT
-    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
-    r.learning_outcome_id, r.content_id, r.answer_text,
-    r.answer_metadata::text AS answer_metadata, r.created_at, g.number
-FROM given AS g
-INNER JOIN assessment_responses AS r ON g.submission_key = r.submission_key
-WHERE
-    (
-        r.user_id, r.anonymous_token, r.question_id, r.module_slug, r.learning_outcome_id,
-        r.content_id, r.answer_text, r.answer_metadata
-    ) IS NOT DISTINCT FROM (
-        g.user_id, g.anonymous_token, g.question_id, g.module_slug,
-        g.learning_outcome_id, g.content_id, g.answer_text,
-        g.answer_metadata::jsonb
-    )
+LEFT JOIN users AS u ON g.user_id = u.user_id
+LEFT JOIN assessment_responses AS taken ON g.submission_key = taken.submission_key
+LEFT JOIN assessment_responses AS r
+    ON
+        taken.response_id = r.response_id
+        AND (
+            r.user_id, r.anonymous_token, r.question_id, r.module_slug, r.learning_outcome_id,
+            r.content_id, r.answer_text, r.answer_metadata
+        ) IS NOT DISTINCT FROM (
+            g.user_id, g.anonymous_token, g.question_id, g.module_slug,
+            g.learning_outcome_id, g.content_id, g.answer_text,
+            g.answer_metadata::jsonb
+        )
 ORDER BY g.number;
-
-
--- name: first_unknown_user(user_ids)$
--- The position, from 1, of the first of these that is not in users, or null: why a submit stored
--- nothing. One probe of the key of users for each.
-SELECT min(given.number)
-FROM unnest(:user_ids::text[]::bigint[]) WITH ORDINALITY AS given (user_id, number)
-WHERE
-    given.user_id IS NOT NULL
-    AND NOT EXISTS (
-        SELECT 1
-        FROM users AS u
-        WHERE u.user_id = given.user_id
-    );
 
 
 -- name: get_responses(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
@@ -148,7 +165,7 @@ WHERE
 (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+        content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         user_id = :user_id::bigint
@@ -165,7 +182,7 @@ UNION ALL
 (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+        content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         anonymous_token = :anonymous_token::uuid
@@ -189,7 +206,7 @@ WITH page AS (
     (
         SELECT
             response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-            content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+            content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
         FROM assessment_responses
         WHERE
             user_id = :user_id::bigint
@@ -206,7 +223,7 @@ WITH page AS (
     (
         SELECT
             response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-            content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+            content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
         FROM assessment_responses
         WHERE
             anonymous_token = :anonymous_token::uuid
@@ -246,7 +263,7 @@ ORDER BY p.created_at DESC, p.response_id DESC;
 -- owner's; only the rows returned are sorted.
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
 FROM assessment_responses
 WHERE
     user_id = :user_id::bigint
@@ -254,7 +271,7 @@ WHERE
 UNION ALL
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
 FROM assessment_responses
 WHERE
     anonymous_token = :anonymous_token::uuid
@@ -301,7 +318,7 @@ latest AS (
 SELECT
     r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
     r.learning_outcome_id, r.content_id, r.answer_text,
-    r.answer_metadata::text AS answer_metadata, r.created_at
+    r.answer_metadata::varchar AS answer_metadata, r.created_at
 FROM latest AS l
 INNER JOIN assessment_responses AS r ON l.response_id = r.response_id
 ORDER BY r.created_at DESC, r.response_id DESC;
@@ -315,18 +332,22 @@ ORDER BY r.created_at DESC, r.response_id DESC;
 -- Returns whether the user exists and whether the isolation level is safe: at REPEATABLE READ and
 -- SERIALIZABLE the claim would not see what was committed while it waited, so the caller refuses.
 SELECT
-    pg_advisory_xact_lock(
-        hashtextextended('assessments: claim of token ' || :anonymous_token::uuid::text, 0)
+    pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended(
+            'assessments: claim of token ' || :anonymous_token::uuid::text, 0::bigint
+        )
     ) AS token_lock,
-    pg_advisory_xact_lock(
-        hashtextextended('assessments: claim for user ' || :user_id::bigint::text, 0)
+    pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended(
+            'assessments: claim for user ' || :user_id::bigint::text, 0::bigint
+        )
     ) AS user_lock,
     exists(
         SELECT 1
         FROM users AS u
         WHERE u.user_id = :user_id::bigint
     ) AS user_exists,
-    current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+    pg_catalog.current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
         AS is_safe_isolation;
 
 
@@ -351,7 +372,7 @@ SET
     anonymous_token = NULL
 WHERE
     response_id = any((
-        SELECT array_agg(unclaimed.response_id)
+        SELECT pg_catalog.array_agg(unclaimed.response_id)
         FROM assessment_responses AS unclaimed
         WHERE
             unclaimed.anonymous_token = :anonymous_token::uuid
@@ -374,7 +395,7 @@ WHERE
 DELETE FROM assessment_responses
 WHERE
     response_id = any((
-        SELECT array_agg(candidate.response_id)
+        SELECT pg_catalog.array_agg(candidate.response_id)
         FROM assessment_responses AS candidate
         WHERE
             candidate.user_id = :user_id::bigint
