@@ -69,3 +69,45 @@ WHERE
         pg_catalog.to_regclass('assessment_scores')::oid
     )
     AND i.indisvalid;
+
+
+-- name: get_triggers()
+-- The triggers of the host's that may change or drop a row of either table before it is stored.
+SELECT c.relname::text AS table_name, t.tgname::text AS trigger_name
+FROM pg_catalog.pg_trigger AS t
+INNER JOIN pg_catalog.pg_class AS c ON t.tgrelid = c.oid
+WHERE
+    c.oid IN (
+        pg_catalog.to_regclass('assessment_responses')::oid,
+        pg_catalog.to_regclass('assessment_scores')::oid
+    )
+    AND NOT t.tgisinternal
+    AND t.tgenabled <> 'D'
+    -- The bits of ROW and BEFORE.
+    AND t.tgtype::integer & 3 = 3
+ORDER BY table_name, trigger_name;
+
+
+-- name: get_creators()
+-- Who may create objects in a schema on the search_path, beside its owner, the owner of the tables
+-- and superusers.
+SELECT n.nspname::text AS schema_name, coalesce(r.rolname::text, 'PUBLIC') AS role_name
+FROM pg_catalog.pg_namespace AS n
+CROSS JOIN
+    LATERAL pg_catalog.aclexplode(
+        coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))
+    ) AS a
+LEFT JOIN pg_catalog.pg_roles AS r ON a.grantee = r.oid
+WHERE
+    n.nspname = any(pg_catalog.current_schemas(FALSE))
+    AND a.privilege_type = 'CREATE'
+    AND a.grantee <> n.nspowner
+    AND r.rolsuper IS NOT TRUE
+    AND NOT EXISTS (
+        SELECT 1
+        FROM pg_catalog.pg_class AS c
+        WHERE
+            c.oid = pg_catalog.to_regclass('assessment_responses')::oid
+            AND c.relowner = a.grantee
+    )
+ORDER BY schema_name, role_name;
