@@ -175,7 +175,7 @@ async def test_a_refused_batch_lets_other_tasks_run_and_stores_nothing(
 
     async def refused() -> None:
         with pytest.raises(assessments.InvalidInput):
-            await submit_responses(conn, [*batch, {}])
+            await submit_responses(conn, [*batch, {}])  # type: ignore[typeddict-item]
 
     assert await Ticks().during(refused()) >= 500
     assert await counts(conn) == (0, 0)
