@@ -142,7 +142,7 @@ async def get_unscored_responses(
         model_id: Responses without a score by this model.
         prompt_version: Responses without a score by this prompt version; with *model_id*, without
             a score by both together. With neither, responses without any score.
-        limit: At most so many rows, 1 or more.
+        limit: At most so many rows, 1 to 10,000.
         after: The cursor: only responses with a greater *response_id*, that of the last row seen;
             0 for all.
         up_to: Only responses with no greater *response_id*. ``after=key - 1, up_to=key`` asks
@@ -191,7 +191,7 @@ async def iter_responses(
         question_id: Only responses to this question.
         since: Only responses created at this (aware) time or later.
         until: Only responses created before this (aware) time.
-        batch_size: How many rows a query fetches, 1 or more.
+        batch_size: How many rows a query fetches, 1 to 10,000.
 
     Yields:
         The rows by ``response_id``, ascending.

@@ -160,7 +160,7 @@ async def get_responses(
             of either come back in one order: the user's own and those not yet claimed.
         module_slug: Only responses of this module.
         question_id: Only responses to this question.
-        limit: At most so many rows, 1 or more; all, if left out.
+        limit: At most so many rows, 1 to 10,000; all, if left out.
         before: Only rows after this one in the list: ``(created_at, response_id)`` of the last
             row of the page before. Rows that arrive between two pages neither shift nor repeat
             any.
@@ -196,7 +196,7 @@ async def get_responses_with_latest_score(
             of either come back in one order.
         module_slug: Only responses of this module.
         question_id: Only responses to this question.
-        limit: At most so many rows, 1 or more; all, if left out.
+        limit: At most so many rows, 1 to 10,000; all, if left out.
         before: Only rows after this one in the list: ``(created_at, response_id)`` of the last
             row of the page before.
 

@@ -18,6 +18,7 @@ from assessments import (
     delete_responses,
     get_responses,
 )
+from tests.helpers import pages
 from tests.helpers.calls import Subject, catalogue
 from tests.helpers.rows import counts, new_user, questions, submit
 from tests.helpers.transactions import blocked, open_transaction
@@ -222,3 +223,17 @@ async def test_only_a_sign_in_that_locks_the_user_before_it_claims_deadlocks(
     await third.close()
 
     assert any(ends) is deadlocks
+
+
+async def test_the_holder_of_a_claim_s_locks_can_be_found(
+    conn: Connection, other: Connection, user_id: int, token: UUID
+) -> None:
+    """The query of docs/reviewing.md names the session of an open claim, and none after it."""
+    (holders,) = pages.blocks("docs/reviewing.md", "sql", "Locks")
+    async with open_transaction(conn):
+        await claim_assessment_responses(conn, anonymous_token=token, user_id=user_id)
+        held = await other.fetch(holders)
+    after = await other.fetch(holders)
+
+    assert {row["pid"] for row in held} == {conn.get_server_pid()}
+    assert after == []
