@@ -1,7 +1,7 @@
 """An owner's own responses: submit, read, claim, erase.
 
 Every function takes the connection first and the rest by keyword, and calls one named query of
-``sql/responses.sql``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
+``sql/``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
 ``asyncpg.Pool``, from which one connection is taken for the call. Inside the caller's transaction,
 that transaction is neither committed nor rolled back, and none of its settings change.
 """

@@ -1,7 +1,7 @@
 -- The service's own work on all responses: what to score, iteration for analysis and export, the
 -- purge of unclaimed responses. Not for request handlers: no owner is checked here.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md.
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
 -- name: get_unscored_responses(model_id, prompt_version, after_response_id, up_to_response_id, max_rows)

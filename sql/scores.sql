@@ -1,6 +1,6 @@
 -- Scores: what an AI or a person made of a response. Appended and read, never changed.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md.
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
 -- name: record_score(response_id, score_data, model_id, prompt_version)^

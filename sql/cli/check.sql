@@ -1,7 +1,7 @@
 -- What assessments check asks of a database before a service runs on it. Reads catalogues and
 -- settings only.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md.
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
 -- name: get_server_facts()^
