@@ -1,4 +1,8 @@
-"""Typed rows: plain dicts with the columns' own names."""
+"""Typed rows: plain dicts with the columns' own names.
+
+The types are asyncpg's. Where the host has set a codec for one of them, such as ``uuid`` or
+``timestamptz``, the rows hold what that codec decodes.
+"""
 
 from __future__ import annotations
 
