@@ -258,6 +258,16 @@ async def test_every_cookie_is_secure_behind_a_proxy(browser: Browser, user_id: 
     assert not browser.cookies
 
 
+async def test_a_form_of_another_site_changes_no_cookie(browser: Browser, user_id: int) -> None:
+    """Neither token nor session is created, replaced or deleted by what such a form can send."""
+    body = f'{{"user_id": {user_id}}}'
+    for path in ("/anonymous-token", "/session", "/questions/q1/responses", "/me"):
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+            response = await browser.post(path, content=body, headers={"content-type": kind})
+            assert response.is_client_error
+            assert cookies_set(response) == {}
+
+
 async def test_cookies_work_without_tls_where_it_is_allowed(database: str, tmp_path: Path) -> None:
     """With INSECURE_COOKIES=1 a browser keeps its token over plain http."""
     switch = {"DATABASE_URL": database, "INSECURE_COOKIES": "1"}
