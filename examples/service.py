@@ -35,8 +35,8 @@ from assessments import AssessmentResponse, InvalidInput, SubmissionConflict, Un
 
 router = APIRouter()
 
-# Scripts cannot read the cookies, and other sites cannot post with them. Always Secure: behind a
-# proxy the service itself is reached by http.
+# Scripts cannot read the cookies, and other sites cannot post with them. Secure does not depend on
+# the request: what comes from a proxy that terminates TLS is http.
 COOKIE: Any = {
     "httponly": True,
     "samesite": "lax",
@@ -282,7 +282,7 @@ def create_app(pool_factory: Callable[[], Any] = open_pool) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan)
-    app.state.sessions = {}  # a real service has a session store, which also ends old sessions
+    app.state.sessions = {}  # a real service's store is shared by its processes, and ends old ones
     app.include_router(router)
     app.add_exception_handler(InvalidInput, report_invalid_input)
     app.add_exception_handler(RequestValidationError, report_malformed_request)
