@@ -44,7 +44,7 @@ async def test_every_block_runs(pool: asyncpg.Pool[Any], user_id: int, token: UU
     assert names["stored"]["anonymous_token"] == token
     assert "anonymous_token" not in names["shown"]
     assert [row["answer_metadata"]["seconds"] for row in names["attempts"]] == [48]
-    assert names["first_sent"] == names["again"]
+    assert names["first_sent"] == names["again"] == names["found"]
     assert names["claimed"] == 2
     assert [row["user_id"] for row in names["mine"]] == [user_id] * 2
     assert names["answers"] == {
