@@ -4,6 +4,7 @@ from assessments import backoffice
 from assessments.errors import (
     AssessmentsError,
     InvalidInput,
+    NotStored,
     SubmissionConflict,
     UnknownResponse,
     UnknownUser,
@@ -36,6 +37,7 @@ __all__ = [
     "InvalidInput",
     "NewResponse",
     "NewScore",
+    "NotStored",
     "ScoredResponse",
     "SubmissionConflict",
     "UnknownResponse",

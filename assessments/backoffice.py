@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assessments.errors import UnknownResponse
+from assessments.errors import NotStored, UnknownResponse
+from assessments.event_loop import map_in_slices
 from assessments.queries import queries, text_arrays
 from assessments.records import to_response, to_score
 from assessments.validation.arguments import check_new_score, check_new_scores, check_owner
@@ -18,6 +19,7 @@ from assessments.validation.scalars import (
     check_bool,
     check_identifier,
     check_optional,
+    check_page_size,
     check_retention,
 )
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
     from assessments.queries import Connection
     from assessments.records import AssessmentResponse, AssessmentScore, NewScore
+
+_ATTEMPTS = 2  # a response can appear between two statements
 
 __all__ = [
     "get_unscored_responses",
@@ -66,12 +70,15 @@ async def record_score(
         InvalidInput: An argument breaks a rule above, or holds what PostgreSQL cannot store
             and give back equal.
         UnknownResponse: The response does not exist (any more).
+        NotStored: A trigger of the database dropped the row.
     """
     columns = check_new_score(locals())  # the arguments are the columns
-    row = await queries.record_score(conn, **columns)
-    if row is None:
-        raise UnknownResponse
-    return to_score(row)
+    for _ in range(_ATTEMPTS):
+        row = await queries.record_score(conn, **columns)
+        if row is not None:
+            return to_score(row)
+        await _refuse_unknown(conn, [columns["response_id"]], [None])
+    raise NotStored
 
 
 async def record_scores(conn: Connection, scores: Sequence[NewScore]) -> list[AssessmentScore]:
@@ -90,16 +97,29 @@ async def record_scores(conn: Connection, scores: Sequence[NewScore]) -> list[As
             ``scores[3].score_data``, counted from 0. Nothing is stored.
         UnknownResponse: A response does not exist (any more); *parameter* names the first such
             item. Nothing is stored.
+        NotStored: A trigger of the database dropped a row. Nothing is stored.
     """
-    columns = check_new_scores(scores)
+    columns = await check_new_scores(scores)
     if not columns:
         return []
-    arrays = text_arrays(columns)
-    rows = await queries.record_scores(conn, **arrays)
-    if not rows:
-        number = await queries.first_unknown_response(conn, response_ids=arrays["response_ids"])
-        raise UnknownResponse(f"scores[{number - 1}]" if number else None)
-    return [to_score(row) for row in rows]
+    places = [f"scores[{index}]" for index in range(len(columns["response_id"]))]
+    for _ in range(_ATTEMPTS):
+        rows = await queries.record_scores(conn, **text_arrays(columns))
+        if rows:
+            return await map_in_slices(to_score, rows)
+        await _refuse_unknown(conn, columns["response_id"], places)
+    raise NotStored(places[0])
+
+
+async def _refuse_unknown(
+    conn: Connection, response_ids: list[int], places: Sequence[str | None]
+) -> None:
+    """Raise `UnknownResponse` for the first of these that does not exist; *places* name them."""
+    ids = text_arrays({"response_id": response_ids})
+    rows = await queries.get_unknown_responses(conn, **ids)
+    for place, row in zip(places, rows, strict=True):
+        if row["unknown_response"] is not None:
+            raise UnknownResponse(place)
 
 
 async def get_unscored_responses(
@@ -122,7 +142,7 @@ async def get_unscored_responses(
         model_id: Responses without a score by this model.
         prompt_version: Responses without a score by this prompt version; with *model_id*, without
             a score by both together. With neither, responses without any score.
-        limit: At most so many rows, 1 or more.
+        limit: At most so many rows, 1 to 10,000.
         after: The cursor: only responses with a greater *response_id*, that of the last row seen;
             0 for all.
         up_to: Only responses with no greater *response_id*. ``after=key - 1, up_to=key`` asks
@@ -140,9 +160,9 @@ async def get_unscored_responses(
         prompt_version=check_optional(check_identifier, "prompt_version", prompt_version),
         after_response_id=None if after is None else check_bigint("after", after, least=0),
         up_to_response_id=check_optional(check_bigint, "up_to", up_to),
-        max_rows=check_bigint("limit", limit),
+        max_rows=check_page_size("limit", limit),
     )
-    return [to_response(row) for row in rows]
+    return await map_in_slices(to_response, rows)
 
 
 async def iter_responses(
@@ -171,7 +191,7 @@ async def iter_responses(
         question_id: Only responses to this question.
         since: Only responses created at this (aware) time or later.
         until: Only responses created before this (aware) time.
-        batch_size: How many rows a query fetches, 1 or more.
+        batch_size: How many rows a query fetches, 1 to 10,000.
 
     Yields:
         The rows by ``response_id``, ascending.
@@ -180,8 +200,8 @@ async def iter_responses(
         InvalidInput: An argument breaks a rule above; raised at the first step.
     """
     async for rows in iter_batches(conn, locals(), batch_size):
-        for row in rows:
-            yield to_response(row)
+        for response in await map_in_slices(to_response, rows):
+            yield response
 
 
 async def iter_batches(
@@ -193,7 +213,7 @@ async def iter_batches(
         "question_id": check_optional(check_identifier, "question_id", filters["question_id"]),
         "since": check_optional(check_aware_datetime, "since", filters["since"]),
         "until": check_optional(check_aware_datetime, "until", filters["until"]),
-        "max_rows": check_bigint("batch_size", batch_size),
+        "max_rows": check_page_size("batch_size", batch_size),
     }
     query = queries.iter_responses
     owner = filters["user_id"], filters["anonymous_token"]
@@ -232,7 +252,6 @@ async def purge_anonymous_responses(
         "max_rows": check_bigint("limit", limit),
     }
     if check_bool("dry_run", dry_run):
-        counted: int = await queries.count_anonymous_responses(conn, **arguments)
-        return counted
+        return int(await queries.count_anonymous_responses(conn, **arguments))
     erased: int = await queries.purge_anonymous_responses(conn, **arguments)
     return erased

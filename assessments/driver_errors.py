@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from asyncpg import PostgresError
 
-from assessments.errors import UnknownUser
+from assessments.errors import NotStored, UnknownUser
 
 _FOREIGN_KEY_VIOLATION = "23503"
+_INVALID_TEXT = "22P02"
+_NOT_STORED = '"assessments: not all stored'  # in sql/, where a batch is to fail
 _USER_FOREIGN_KEY = "assessment_responses_user_id_fkey"
 # SQLSTATE classes about the server, the connection or the transaction, never about values.
 _CLASSES_WITHOUT_VALUES = ("08", "0A", "25", "26", "28", "3D", "40", "53", "55", "57", "58")
@@ -25,8 +27,9 @@ class driver_errors:  # noqa: N801 - read as a function; a generator would cost 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         """End the block: let an error through as the caller is to see it."""
         if isinstance(error, PostgresError):
+            translated = translate(error)
             redact(error)
-            if translated := translate(error):
+            if translated:
                 raise translated from error
 
 
@@ -55,8 +58,10 @@ def redact(error: PostgresError) -> None:
             error.args, error.message = (message,), message
 
 
-def translate(error: PostgresError) -> UnknownUser | None:
-    """Return the library's error for *error*, if there is one."""
+def translate(error: PostgresError) -> UnknownUser | NotStored | None:
+    """Return the library's error for *error*, not yet redacted, if there is one."""
+    if error.sqlstate == _INVALID_TEXT and _NOT_STORED in str(error.args[0]):
+        return NotStored()
     # A foreign key that the host added keeps its own error. Citus reports no constraint names.
     is_user_key = error.constraint_name in (None, _USER_FOREIGN_KEY)
     return UnknownUser() if error.sqlstate == _FOREIGN_KEY_VIOLATION and is_user_key else None

@@ -5,6 +5,7 @@
     ├── UnknownUser         (also a LookupError)
     ├── UnknownResponse     (also a LookupError)
     ├── SubmissionConflict
+    ├── NotStored
     └── UnsafeIsolation
 
 Every other failure is PostgreSQL's or asyncpg's and is raised as asyncpg's own exception, so that
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "AssessmentsError",
     "InvalidInput",
+    "NotStored",
     "SubmissionConflict",
     "UnknownResponse",
     "UnknownUser",
@@ -88,8 +90,7 @@ class SubmissionConflict(_BatchItemError):
     """The submission key is already used by a different submission; nothing was stored.
 
     Another owner's, or this owner's with different content: which of the two, and what is stored
-    under the key, is not revealed. Or its row was erased at that very moment: then a retry stores
-    it. The transaction stays usable.
+    under the key, is not revealed. The transaction stays usable.
 
     Attributes:
         parameter: The first batch item with such a key, as ``responses[3]``, counted from 0;
@@ -97,6 +98,21 @@ class SubmissionConflict(_BatchItemError):
     """
 
     message = "the submission key is already used by a different submission"
+
+
+class NotStored(_BatchItemError):
+    """The database dropped a row without an error; nothing of the call was stored.
+
+    A BEFORE INSERT trigger of the host's that returns NULL does that. The transaction stays usable,
+    with one exception: where it drops only some rows of a batch without submission keys, the
+    statement fails, and PostgreSQL accepts no more statements before a rollback.
+
+    Attributes:
+        parameter: The first batch item dropped, as ``responses[3]``, counted from 0; ``None``
+            outside a batch, and where the statement failed.
+    """
+
+    message = "a trigger of the database dropped the row"
 
 
 class UnsafeIsolation(AssessmentsError):

@@ -1,4 +1,8 @@
-"""Typed rows: plain dicts with the columns' own names."""
+"""Typed rows: plain dicts with the columns' own names.
+
+The types are asyncpg's. Where the host has set a codec for one of them, such as ``uuid`` or
+``timestamptz``, the rows hold what that codec decodes.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +95,7 @@ def to_response(row: Record, *extra: str) -> AssessmentResponse:
     """Return *row* of a responses query as a record, without its *extra* columns."""
     record = dict(row)
     for name in extra:
-        del record[name]
+        record.pop(name, None)
     record["answer_metadata"] = _decode(record["answer_metadata"])[0]
     return cast("AssessmentResponse", record)
 

@@ -1,7 +1,7 @@
 """An owner's own responses: submit, read, claim, erase.
 
 Every function takes the connection first and the rest by keyword, and calls one named query of
-``sql/responses.sql``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
+``sql/``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
 ``asyncpg.Pool``, from which one connection is taken for the call. Inside the caller's transaction,
 that transaction is neither committed nor rolled back, and none of its settings change.
 """
@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assessments.errors import SubmissionConflict, UnknownUser, UnsafeIsolation
-from assessments.queries import queries, text_arrays
+from asyncpg import LockNotAvailableError
+
+from assessments.errors import UnknownUser, UnsafeIsolation
+from assessments.event_loop import map_in_slices
+from assessments.queries import queries
 from assessments.records import to_response, to_scored_response
+from assessments.submissions import store_response, store_responses
 from assessments.transactions import atomic
 from assessments.validation.arguments import (
     check_identifiers,
@@ -36,6 +40,11 @@ if TYPE_CHECKING:
 
     from assessments.queries import Connection
     from assessments.records import AssessmentResponse, NewResponse, ScoredResponse
+
+_CLAIM_WAITS_FOR = (
+    "The claim waited for another transaction: a claim of the same token or for the same user, an "
+    "erasure of the token's responses, or a deletion of the user."
+)
 
 __all__ = [
     "claim_assessment_responses",
@@ -93,15 +102,10 @@ async def submit_response(
         UnknownUser: *user_id* is not in the host's ``users``.
         SubmissionConflict: *submission_key* is already used by another owner or with different
             content.
+        NotStored: A trigger of the database dropped the row.
     """
     columns = check_new_response(locals())  # the arguments are the columns
-    row = await queries.submit_response(conn, **columns)
-    if row is not None:
-        return to_response(row)
-    if submission_key is None:
-        raise UnknownUser
-    (existing,) = await _fetch_existing(conn, {name: [value] for name, value in columns.items()})
-    return existing
+    return await store_response(conn, columns)
 
 
 async def submit_responses(
@@ -129,61 +133,12 @@ async def submit_responses(
             item. Nothing is stored.
         SubmissionConflict: A *submission_key* is already used by another owner or with different
             content; *parameter* names the first such item. Nothing is stored.
+        NotStored: A trigger of the database dropped a row. Nothing is stored.
     """
-    columns = check_new_responses(responses)
+    columns = await check_new_responses(responses)
     if not columns:
         return []
-    if any(columns["submission_key"]):
-        return await _submit_keyed(conn, columns)
-    arrays = text_arrays(columns)
-    rows = await queries.submit_responses(conn, **arrays)
-    if not rows:
-        number = await queries.first_unknown_user(conn, user_ids=arrays["user_ids"])
-        raise UnknownUser(f"responses[{number - 1}]" if number else None)
-    return [to_response(row, "submission_key") for row in rows]
-
-
-async def _submit_keyed(
-    conn: Connection, columns: dict[str, list[Any]]
-) -> list[AssessmentResponse]:
-    """Store those of *columns* that are not stored yet; return all of them in the order given."""
-    async with atomic(conn) as connection:
-        stored = await queries.submit_responses(connection, **text_arrays(columns))
-        new = {row["submission_key"] for row in stored}
-        left_out = []
-        for index, key in enumerate(columns["submission_key"]):
-            if key not in new:
-                left_out.append(index)
-            elif key is not None:
-                new.remove(key)  # a later item with the same key was left out
-        rows = [to_response(row, "submission_key") for row in stored]
-        if left_out:
-            rest = {name: [column[n] for n in left_out] for name, column in columns.items()}
-            existing = await _fetch_existing(connection, rest, left_out)
-            for index, row in zip(left_out, existing, strict=True):
-                rows.insert(index, row)
-    return rows
-
-
-async def _fetch_existing(
-    conn: Connection, columns: dict[str, list[Any]], indexes: list[int] | None = None
-) -> list[AssessmentResponse]:
-    """Return the stored rows of *columns*, whose keys are taken.
-
-    Raises:
-        UnknownUser, SubmissionConflict: One of them is not stored, and why; *indexes* are the
-            positions of the batch items.
-    """
-    arrays = text_arrays(columns)
-    rows = await queries.get_submitted_responses(conn, **arrays)
-    if len(rows) == len(columns["submission_key"]):
-        return [to_response(row, "number") for row in rows]
-    error: type[UnknownUser | SubmissionConflict] = UnknownUser
-    number = await queries.first_unknown_user(conn, user_ids=arrays["user_ids"])
-    if number is None:
-        error, found = SubmissionConflict, {row["number"] for row in rows}
-        number = min(set(range(1, len(columns["submission_key"]) + 1)) - found)
-    raise error(f"responses[{indexes[number - 1]}]" if indexes else None)
+    return await store_responses(conn, columns)
 
 
 async def get_responses(
@@ -205,7 +160,7 @@ async def get_responses(
             of either come back in one order: the user's own and those not yet claimed.
         module_slug: Only responses of this module.
         question_id: Only responses to this question.
-        limit: At most so many rows, 1 or more; all, if left out.
+        limit: At most so many rows, 1 to 10,000; all, if left out.
         before: Only rows after this one in the list: ``(created_at, response_id)`` of the last
             row of the page before. Rows that arrive between two pages neither shift nor repeat
             any.
@@ -219,7 +174,7 @@ async def get_responses(
     """
     owner = check_owner(user_id, anonymous_token)
     page = check_page(owner, module_slug, question_id, limit, before)
-    return [to_response(row) for row in await queries.get_responses(conn, **page)]
+    return await map_in_slices(to_response, await queries.get_responses(conn, **page))
 
 
 async def get_responses_with_latest_score(
@@ -241,7 +196,7 @@ async def get_responses_with_latest_score(
             of either come back in one order.
         module_slug: Only responses of this module.
         question_id: Only responses to this question.
-        limit: At most so many rows, 1 or more; all, if left out.
+        limit: At most so many rows, 1 to 10,000; all, if left out.
         before: Only rows after this one in the list: ``(created_at, response_id)`` of the last
             row of the page before.
 
@@ -255,7 +210,7 @@ async def get_responses_with_latest_score(
     owner = check_owner(user_id, anonymous_token)
     page = check_page(owner, module_slug, question_id, limit, before)
     rows = await queries.get_responses_with_latest_score(conn, **page)
-    return [to_scored_response(row) for row in rows]
+    return await map_in_slices(to_scored_response, rows)
 
 
 async def get_responses_for_question(
@@ -283,7 +238,7 @@ async def get_responses_for_question(
     owner = check_owner(user_id, anonymous_token)
     question_id = check_identifier("question_id", question_id)
     rows = await queries.get_responses_for_question(conn, **owner, question_id=question_id)
-    return [to_response(row) for row in rows]
+    return await map_in_slices(to_response, rows)
 
 
 async def get_latest_responses(
@@ -317,7 +272,7 @@ async def get_latest_responses(
         module_slug=check_optional(check_identifier, "module_slug", module_slug),
         question_ids=check_optional(check_identifiers, "question_ids", question_ids),
     )
-    return [to_response(row) for row in rows]
+    return await map_in_slices(to_response, rows)
 
 
 async def claim_assessment_responses(
@@ -353,21 +308,27 @@ async def claim_assessment_responses(
         UnknownUser: *user_id* is not in the host's ``users``; nothing was claimed.
         UnsafeIsolation: The caller's transaction is REPEATABLE READ or SERIALIZABLE; nothing was
             claimed.
+        asyncpg.LockNotAvailableError: The caller's ``lock_timeout`` passed; its HINT says what the
+            claim waited for.
     """
     owners = {
         "anonymous_token": check_random_uuid("anonymous_token", anonymous_token),
         "user_id": check_bigint("user_id", user_id),
     }
     skip = check_bool("skip_answered", skip_answered)
-    async with atomic(conn) as connection:
-        locked = await queries.lock_claim(connection, **owners)
-        if not locked["is_safe_isolation"]:
-            raise UnsafeIsolation
-        if not locked["user_exists"]:
-            raise UnknownUser
-        claimed: int = await queries.claim_assessment_responses(
-            connection, **owners, skip_answered=skip
-        )
+    try:
+        async with atomic(conn) as connection:
+            locked = await queries.lock_claim(connection, **owners)
+            if not locked["is_safe_isolation"]:
+                raise UnsafeIsolation
+            if not locked["user_exists"]:
+                raise UnknownUser
+            claimed: int = await queries.claim_assessment_responses(
+                connection, **owners, skip_answered=skip
+            )
+    except LockNotAvailableError as error:
+        error.hint = _CLAIM_WAITS_FOR
+        raise
     return claimed
 
 

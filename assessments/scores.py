@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from assessments.event_loop import map_in_slices
 from assessments.queries import queries
 from assessments.records import to_score
 from assessments.validation.arguments import check_owner
@@ -45,4 +46,4 @@ async def get_scores(
     owner = check_owner(user_id, anonymous_token)
     response_id = check_bigint("response_id", response_id)
     rows = await queries.get_scores(conn, **owner, response_id=response_id)
-    return [to_score(row) for row in rows]
+    return await map_in_slices(to_score, rows)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from assessments.driver_errors import driver_errors
+from assessments.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from assessments.queries import Connection
+
+# The task of each atomic block in progress, by the id of its connection.
+_tasks: dict[int, asyncio.Task[Any] | None] = {}
+
+
+def check_task(conn: object) -> None:
+    """Refuse *conn* while an atomic block of another task is in progress on it.
+
+    What a second task sends there would become part of that block, and be rolled back with it.
+    """
+    if _tasks and (task := _tasks.get(id(conn))) and task is not asyncio.current_task():
+        raise InvalidInput("conn", "is in use by another task: each task needs its own connection")
 
 
 @asynccontextmanager
@@ -26,21 +40,36 @@ async def atomic(conn: Connection) -> AsyncIterator[Any]:
         async with conn.acquire() as connection, atomic(connection):
             yield connection
         return
-    # Not Connection.transaction(): it refuses where the caller began by a plain BEGIN, and leaves a
-    # transaction open where it is cancelled at a BEGIN that the server has executed.
-    if conn.is_in_transaction():
-        async with _rollback_on_error(
-            conn, "ROLLBACK TO SAVEPOINT assessments; RELEASE SAVEPOINT assessments"
-        ):
-            await conn.execute("SAVEPOINT assessments")
+    check_task(conn)
+    _tasks[id(conn)] = asyncio.current_task()
+    try:
+        async with _savepoint(conn) if conn.is_in_transaction() else _transaction(conn):
             yield conn
-        await conn.execute("RELEASE SAVEPOINT assessments")
-    else:
-        async with _rollback_on_error(conn, "ROLLBACK"):
-            await conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            yield conn
-            with driver_errors():  # deferred constraints are checked now
-                await conn.execute("COMMIT")
+    finally:
+        _tasks.pop(id(conn), None)
+
+
+# Not Connection.transaction(): it refuses where the caller began by a plain BEGIN, and leaves a
+# transaction open where it is cancelled at a BEGIN that the server has executed.
+
+
+@asynccontextmanager
+async def _savepoint(conn: Any) -> AsyncIterator[None]:
+    # Where this fails there may be nothing to roll back to; a savepoint left over does no harm.
+    await conn.execute("SAVEPOINT assessments_block")
+    rollback = "ROLLBACK TO SAVEPOINT assessments_block; RELEASE SAVEPOINT assessments_block"
+    async with _rollback_on_error(conn, rollback):
+        yield
+    await conn.execute("RELEASE SAVEPOINT assessments_block")
+
+
+@asynccontextmanager
+async def _transaction(conn: Any) -> AsyncIterator[None]:
+    async with _rollback_on_error(conn, "ROLLBACK"):
+        await conn.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        yield
+        with driver_errors():  # deferred constraints are checked now
+            await conn.execute("COMMIT")
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ UNDONE = (
     asyncpg.LockNotAvailableError,  # 55P03: lock_timeout
     asyncpg.TooManyConnectionsError,  # 53300
     asyncpg.CannotConnectNowError,  # 57P03: the server is starting, stopping or recovering
+    asyncpg.ReadOnlySQLTransactionError,  # 25006: a standby, about to be promoted in a failover
 )
 # The outcome is unknown: asyncpg lost the connection before, while or after the statement was sent,
 # and a pool does not distinguish the call from its own clean-up.

@@ -1,12 +1,13 @@
 """A web service: submit answers, sign in, resume, page through responses, and erase them.
 
-DATABASE_URL=postgresql://… SERVICE_SECRET=… uvicorn examples.service:app
+DATABASE_URL=postgresql://… uvicorn examples.service:app
+
+Behind a proxy that terminates TLS; for development without TLS set INSECURE_COOKIES=1.
 """
 
 import base64
-import hashlib
-import hmac
 import os
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -30,50 +31,54 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 import assessments
-from assessments import InvalidInput, SubmissionConflict, UnknownUser
+from assessments import AssessmentResponse, InvalidInput, SubmissionConflict, UnknownUser
 
 router = APIRouter()
 
+# Scripts cannot read the cookies, and other sites cannot post with them. Secure does not depend on
+# the request: what comes from a proxy that terminates TLS is http.
+COOKIE: Any = {
+    "httponly": True,
+    "samesite": "lax",
+    "secure": os.environ.get("INSECURE_COOKIES") != "1",
+}
 
-def set_credential(request: Request, response: Response, name: str, value: str) -> None:
-    """Set a cookie that scripts cannot read and other sites cannot post with."""
-    https = request.url.scheme == "https"
-    response.set_cookie(
-        name, value, max_age=30 * 24 * 3600, httponly=True, samesite="lax", secure=https
-    )
+
+def set_credential(response: Response, name: str, value: str) -> None:
+    """Set or renew a cookie for 30 days."""
+    response.set_cookie(name, value, max_age=30 * 24 * 3600, **COOKIE)
 
 
 def anonymous_token(
-    request: Request,
-    response: Response,
-    cookie: Annotated[str | None, Cookie(alias="visitor")] = None,
-) -> UUID:
-    """Return this browser's token, a new one if it has none or an invalid one."""
+    cookie: Annotated[str, Cookie(alias="anonymous_token")] = "",
+) -> UUID | None:
+    """Return this browser's token, or None if it has none or an invalid one."""
     try:
-        token = UUID(cookie or "")
+        token = UUID(cookie)
     except ValueError:
-        token = uuid4()
-        set_credential(request, response, "visitor", str(token))
-    return token
-
-
-def sign(user: str) -> str:
-    """Return *user* with a signature by the service's secret."""
-    secret = os.environ["SERVICE_SECRET"].encode()
-    return f"{user}.{hmac.new(secret, user.encode(), hashlib.sha256).hexdigest()}"
-
-
-def session_user(session: Annotated[str | None, Cookie()] = None) -> int | None:
-    """Return the user of this browser's session, or None; refuse a forged session."""
-    if session is None:
         return None
-    user = session.partition(".")[0]
-    if not hmac.compare_digest(session.encode(), sign(user).encode()):
+    return token if token.int else None  # the library refuses the nil UUID
+
+
+def sessions(request: Request) -> Any:
+    """Return the user of each session id."""
+    return request.app.state.sessions
+
+
+Sessions = Annotated[dict[str, int], Depends(sessions)]
+SessionId = Annotated[str, Cookie(alias="session")]
+
+
+def session_user(sessions: Sessions, session_id: SessionId = "") -> int | None:
+    """Return the user of this browser's session, or None; refuse an unknown session."""
+    if not session_id:
+        return None
+    if session_id not in sessions:
         raise HTTPException(401, "sign in again")
-    return int(user)
+    return sessions[session_id]
 
 
-Token = Annotated[UUID, Depends(anonymous_token)]
+Token = Annotated[UUID | None, Depends(anonymous_token)]
 UserId = Annotated[int | None, Depends(session_user)]
 
 
@@ -84,7 +89,7 @@ def pool(request: Request) -> Any:
 
 def owners(user_id: UserId, token: Token) -> dict[str, Any]:
     """Return both owners: the user, and this browser's token with what is still unclaimed."""
-    return {"user_id": user_id, "anonymous_token": token}
+    return {"user_id": user_id, "anonymous_token": token or uuid4()}  # a new one has nothing
 
 
 Pool = Annotated[asyncpg.Pool, Depends(pool)]
@@ -99,11 +104,24 @@ class Answer(BaseModel):
     answer_metadata: dict[str, Any] | None = None
 
 
-@router.post("/sign-in")
+# The page awaits this before its first submission, so that a lost reply does not lose the token:
+#   await navigator.locks.request("token", () => fetch("/anonymous-token", {method: "PUT"}));
+#   const key = crypto.randomUUID();  // one for each submission; its retries send the same
+# With the lock, tabs that open together share one token. Sign out under it, too: a renewal in
+# flight would bring the old token back. No POST here: another site's form could send it.
+@router.put("/anonymous-token", status_code=204)
+async def put_anonymous_token(response: Response, token: Token) -> None:
+    """Renew this browser's token, or create one if it has none or an invalid one."""
+    set_credential(response, "anonymous_token", str(token or uuid4()))
+
+
+@router.post("/session", status_code=201)
 async def sign_in(
-    request: Request,
+    *,
     response: Response,
     pool: Pool,
+    sessions: Sessions,
+    session_id: SessionId = "",
     token: Token,
     user_id: Annotated[int, Body(embed=True)],
 ) -> dict[str, int]:
@@ -112,17 +130,21 @@ async def sign_in(
     async with pool.acquire() as connection, connection.transaction():
         # The sign-in's other writes go here, and commit together with the claim.
         claimed = await assessments.claim_assessment_responses(
-            connection, anonymous_token=token, user_id=user_id
+            connection, anonymous_token=token or uuid4(), user_id=user_id
         )
-    set_credential(request, response, "session", sign(str(user_id)))
+    sessions.pop(session_id, None)
+    session_id = secrets.token_urlsafe()
+    sessions[session_id] = user_id
+    set_credential(response, "session", session_id)
     return {"claimed": claimed}
 
 
-@router.post("/sign-out", status_code=204)
-async def sign_out(response: Response) -> None:
-    """Delete both cookies, so that the next person at this browser gets a new token."""
-    response.delete_cookie("session")
-    response.delete_cookie("visitor")
+@router.delete("/session", status_code=204)
+async def sign_out(response: Response, sessions: Sessions, session_id: SessionId = "") -> None:
+    """End the session and delete both cookies: the browser's next user gets a new token."""
+    sessions.pop(session_id, None)
+    response.delete_cookie("session", **COOKIE)
+    response.delete_cookie("anonymous_token", **COOKIE)
 
 
 @router.post("/questions/{question_id}/responses", status_code=201)
@@ -139,15 +161,34 @@ async def submit(
 
     A browser that creates an Idempotency-Key for each submission can retry it.
     """
-    stored = await assessments.submit_response(
+    if user_id is None and token is None:
+        raise HTTPException(401, "no owner: PUT /anonymous-token or sign in, then retry")
+    stored = await submit_or_find(
         pool,
         user_id=user_id,
-        anonymous_token=token if user_id is None else None,
+        anonymous_token=token,
         question_id=question_id,
         submission_key=idempotency_key,
         **answer.model_dump(),
     )
     return without_token(stored)
+
+
+async def submit_or_find(
+    pool: asyncpg.Pool, *, user_id: int | None, anonymous_token: UUID | None, **submission: Any
+) -> AssessmentResponse:
+    """Store a response for the user, or else for the anonymous owner; find it on a retry.
+
+    A claim leaves with the token what the user had already answered: a retry with the session
+    finds it there.
+    """
+    if user_id is not None:
+        try:
+            return await assessments.submit_response(pool, user_id=user_id, **submission)
+        except SubmissionConflict:
+            if anonymous_token is None:
+                raise
+    return await assessments.submit_response(pool, anonymous_token=anonymous_token, **submission)
 
 
 @router.get("/modules/{module_slug}/resume")
@@ -241,6 +282,7 @@ def create_app(pool_factory: Callable[[], Any] = open_pool) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan)
+    app.state.sessions = {}  # a real service's store is shared by its processes, and ends old ones
     app.include_router(router)
     app.add_exception_handler(InvalidInput, report_invalid_input)
     app.add_exception_handler(RequestValidationError, report_malformed_request)

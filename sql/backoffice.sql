@@ -1,7 +1,7 @@
 -- The service's own work on all responses: what to score, iteration for analysis and export, the
 -- purge of unclaimed responses. Not for request handlers: no owner is checked here.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md.
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
 -- name: get_unscored_responses(model_id, prompt_version, after_response_id, up_to_response_id, max_rows)
@@ -18,7 +18,7 @@ WITH unscored AS (
         AND candidate.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
         -- A count and not NOT EXISTS, which may be planned as a merge join with all scores.
         AND (
-            SELECT count(*)
+            SELECT pg_catalog.count(*)
             FROM assessment_scores AS s
             WHERE
                 s.response_id = candidate.response_id
@@ -32,7 +32,7 @@ WITH unscored AS (
 SELECT
     r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
     r.learning_outcome_id, r.content_id, r.answer_text,
-    r.answer_metadata::text AS answer_metadata, r.created_at
+    r.answer_metadata::varchar AS answer_metadata, r.created_at
 FROM unscored AS u
 INNER JOIN assessment_responses AS r ON u.response_id = r.response_id
 ORDER BY r.response_id;
@@ -44,7 +44,7 @@ ORDER BY r.response_id;
 -- so a whole iteration reads the table once.
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
 FROM assessment_responses
 WHERE
     response_id > coalesce(:after_response_id::bigint, 0)
@@ -63,7 +63,7 @@ LIMIT :max_rows::bigint;
 (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+        content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         user_id = :user_id::bigint
@@ -80,7 +80,7 @@ UNION ALL
 (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+        content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         anonymous_token = :anonymous_token::uuid
@@ -98,13 +98,13 @@ LIMIT :max_rows::bigint;
 
 -- name: count_anonymous_responses(older_than, max_rows)$
 -- How many responses purge_anonymous_responses would erase. Reads idx_assessment_responses_anon.
-SELECT count(*)
+SELECT pg_catalog.count(*)
 FROM (
     SELECT 1
     FROM assessment_responses
     WHERE
         anonymous_token IS NOT NULL
-        AND created_at < now() - :older_than::interval
+        AND created_at < pg_catalog.now() - :older_than::interval
     ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
     LIMIT :max_rows::bigint
 ) AS expired;
@@ -119,13 +119,13 @@ DELETE FROM assessment_responses
 WHERE
     anonymous_token IS NOT NULL
     AND response_id = any((
-        SELECT array_agg(expired.response_id)
+        SELECT pg_catalog.array_agg(expired.response_id)
         FROM (
             SELECT response_id
             FROM assessment_responses
             WHERE
                 anonymous_token IS NOT NULL
-                AND created_at < now() - :older_than::interval
+                AND created_at < pg_catalog.now() - :older_than::interval
             ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
             LIMIT :max_rows::bigint
         ) AS expired

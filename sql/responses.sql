@@ -1,143 +1,6 @@
--- Responses, in the order of a response's life: submitted, read, claimed, erased.
+-- An owner's responses, in the order of a response's life: read, claimed, erased.
 --
--- This text is what runs. aiosql makes one async function of each query below; the first line
--- gives its name, its parameters and what it returns: ^ one row, $ one value, ! the number of rows
--- changed, nothing a list of rows. How to read, review and run it by hand: sql/README.md.
-
-
--- name: submit_response(submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id, content_id, answer_text, answer_metadata)^
--- Stores one response as a new row and returns it. Returns no row where user_id is not in users
--- (the EXISTS spares the caller's transaction the foreign key's error, which would abort it) or
--- where the submission key is taken, be it by this very response: get_submitted_responses then
--- finds it. A null key is never taken. Waits for a transaction in progress that has stored the key.
--- At most one row written; one probe of the key of users and one of
--- idx_assessment_responses_submission_key.
-INSERT INTO assessment_responses (
-    submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata
-)
-SELECT
-    :submission_key::uuid, :user_id::bigint, :anonymous_token::uuid, :question_id::text,
-    :module_slug::text, :learning_outcome_id::text, :content_id::uuid, :answer_text::text,
-    :answer_metadata::text::jsonb
-WHERE
-    :user_id::bigint IS NULL
-    OR EXISTS (
-        SELECT 1
-        FROM users AS u
-        WHERE u.user_id = :user_id::bigint
-    )
-ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
-RETURNING
-    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at;
-
-
--- name: submit_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
--- As submit_response, for many: arrays of equal length, one element for each response, and the rows
--- in the order given. Where one user_id is not in users, nothing is stored and no row comes back.
--- Responses whose submission key is taken are left out: with keys, only in a transaction in which
--- get_submitted_responses then finds those left out, or else all is rolled back.
--- As many rows written as returned; for each response one probe of the key of users and one of
--- idx_assessment_responses_submission_key.
-WITH given AS (
-    SELECT
-        g.number, g.submission_key, g.user_id, g.anonymous_token, g.question_id, g.module_slug,
-        g.learning_outcome_id, g.content_id, g.answer_text, g.answer_metadata
-    -- Text arrays: asyncpg would first look any other array type up in the catalogue.
-    FROM unnest(
-        :submission_keys::text[]::uuid[], :user_ids::text[]::bigint[],
-        :anonymous_tokens::text[]::uuid[], :question_ids::text[], :module_slugs::text[],
-        :learning_outcome_ids::text[], :content_ids::text[]::uuid[], :answer_texts::text[],
-        :answer_metadatas::text[]
-    ) WITH ORDINALITY AS g (
-        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata, number
-    )
-),
-
-stored AS (
-    INSERT INTO assessment_responses (
-        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata
-    )
-    SELECT
-        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::jsonb
-    FROM given
-    WHERE
-        NOT EXISTS (
-            SELECT 1
-            FROM given AS g
-            LEFT JOIN users AS u ON g.user_id = u.user_id
-            WHERE g.user_id IS NOT NULL AND u.user_id IS NULL
-        )
-    ORDER BY number
-    ON CONFLICT (submission_key) WHERE submission_key IS NOT NULL DO NOTHING
-    RETURNING
-        response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at,
-        submission_key
-)
-
-SELECT
-    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata, created_at, submission_key
-FROM stored
--- Identity values are assigned in the order of insertion.
-ORDER BY response_id;
-
-
--- name: get_submitted_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
--- The stored rows of responses that were submitted before, in the order given: arrays of equal
--- length, one element for each response. A response whose key is not stored, is now another owner's
--- or was used with different content has no row.
--- One probe of idx_assessment_responses_submission_key for each.
-WITH given AS (
-    SELECT
-        g.number, g.submission_key, g.user_id, g.anonymous_token, g.question_id, g.module_slug,
-        g.learning_outcome_id, g.content_id, g.answer_text, g.answer_metadata
-    FROM unnest(
-        :submission_keys::text[]::uuid[], :user_ids::text[]::bigint[],
-        :anonymous_tokens::text[]::uuid[], :question_ids::text[], :module_slugs::text[],
-        :learning_outcome_ids::text[], :content_ids::text[]::uuid[], :answer_texts::text[],
-        :answer_metadatas::text[]
-    ) WITH ORDINALITY AS g (
-        submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata, number
-    )
-)
-
-SELECT
-    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
-    r.learning_outcome_id, r.content_id, r.answer_text,
-    r.answer_metadata::text AS answer_metadata, r.created_at, g.number
-FROM given AS g
-INNER JOIN assessment_responses AS r ON g.submission_key = r.submission_key
-WHERE
-    (
-        r.user_id, r.anonymous_token, r.question_id, r.module_slug, r.learning_outcome_id,
-        r.content_id, r.answer_text, r.answer_metadata
-    ) IS NOT DISTINCT FROM (
-        g.user_id, g.anonymous_token, g.question_id, g.module_slug,
-        g.learning_outcome_id, g.content_id, g.answer_text,
-        g.answer_metadata::jsonb
-    )
-ORDER BY g.number;
-
-
--- name: first_unknown_user(user_ids)$
--- The position, from 1, of the first of these that is not in users, or null: why a submit stored
--- nothing. One probe of the key of users for each.
-SELECT min(given.number)
-FROM unnest(:user_ids::text[]::bigint[]) WITH ORDINALITY AS given (user_id, number)
-WHERE
-    given.user_id IS NOT NULL
-    AND NOT EXISTS (
-        SELECT 1
-        FROM users AS u
-        WHERE u.user_id = given.user_id
-    );
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
 -- name: get_responses(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
@@ -148,7 +11,7 @@ WHERE
 (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+        content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         user_id = :user_id::bigint
@@ -165,7 +28,7 @@ UNION ALL
 (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-        content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+        content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
     FROM assessment_responses
     WHERE
         anonymous_token = :anonymous_token::uuid
@@ -189,7 +52,7 @@ WITH page AS (
     (
         SELECT
             response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-            content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+            content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
         FROM assessment_responses
         WHERE
             user_id = :user_id::bigint
@@ -206,7 +69,7 @@ WITH page AS (
     (
         SELECT
             response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-            content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+            content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
         FROM assessment_responses
         WHERE
             anonymous_token = :anonymous_token::uuid
@@ -246,7 +109,7 @@ ORDER BY p.created_at DESC, p.response_id DESC;
 -- owner's; only the rows returned are sorted.
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
 FROM assessment_responses
 WHERE
     user_id = :user_id::bigint
@@ -254,7 +117,7 @@ WHERE
 UNION ALL
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
-    content_id, answer_text, answer_metadata::text AS answer_metadata, created_at
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
 FROM assessment_responses
 WHERE
     anonymous_token = :anonymous_token::uuid
@@ -301,7 +164,7 @@ latest AS (
 SELECT
     r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
     r.learning_outcome_id, r.content_id, r.answer_text,
-    r.answer_metadata::text AS answer_metadata, r.created_at
+    r.answer_metadata::varchar AS answer_metadata, r.created_at
 FROM latest AS l
 INNER JOIN assessment_responses AS r ON l.response_id = r.response_id
 ORDER BY r.created_at DESC, r.response_id DESC;
@@ -315,18 +178,22 @@ ORDER BY r.created_at DESC, r.response_id DESC;
 -- Returns whether the user exists and whether the isolation level is safe: at REPEATABLE READ and
 -- SERIALIZABLE the claim would not see what was committed while it waited, so the caller refuses.
 SELECT
-    pg_advisory_xact_lock(
-        hashtextextended('assessments: claim of token ' || :anonymous_token::uuid::text, 0)
+    pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended(
+            'assessments: claim of token ' || :anonymous_token::uuid::text, 0::bigint
+        )
     ) AS token_lock,
-    pg_advisory_xact_lock(
-        hashtextextended('assessments: claim for user ' || :user_id::bigint::text, 0)
+    pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended(
+            'assessments: claim for user ' || :user_id::bigint::text, 0::bigint
+        )
     ) AS user_lock,
     exists(
         SELECT 1
         FROM users AS u
         WHERE u.user_id = :user_id::bigint
     ) AS user_exists,
-    current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+    pg_catalog.current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
         AS is_safe_isolation;
 
 
@@ -351,7 +218,7 @@ SET
     anonymous_token = NULL
 WHERE
     response_id = any((
-        SELECT array_agg(unclaimed.response_id)
+        SELECT pg_catalog.array_agg(unclaimed.response_id)
         FROM assessment_responses AS unclaimed
         WHERE
             unclaimed.anonymous_token = :anonymous_token::uuid
@@ -374,7 +241,7 @@ WHERE
 DELETE FROM assessment_responses
 WHERE
     response_id = any((
-        SELECT array_agg(candidate.response_id)
+        SELECT pg_catalog.array_agg(candidate.response_id)
         FROM assessment_responses AS candidate
         WHERE
             candidate.user_id = :user_id::bigint

@@ -1,6 +1,6 @@
 -- Scores: what an AI or a person made of a response. Appended and read, never changed.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md.
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
 -- name: record_score(response_id, score_data, model_id, prompt_version)^
@@ -9,18 +9,18 @@
 -- deletion in progress instead of failing after it. It blocks neither reads nor claims.
 -- One row written; one probe of the primary key of assessment_responses.
 INSERT INTO assessment_scores (response_id, score_data, model_id, prompt_version)
-SELECT r.response_id, :score_data::text::jsonb, :model_id::text, :prompt_version::text
+SELECT r.response_id, :score_data::varchar::jsonb, :model_id::text, :prompt_version::text
 FROM assessment_responses AS r
 WHERE r.response_id = :response_id::bigint
 FOR KEY SHARE OF r
 RETURNING
-    score_id, response_id, score_data::text AS score_data, model_id, prompt_version, created_at;
+    score_id, response_id, score_data::varchar AS score_data, model_id, prompt_version, created_at;
 
 
 -- name: record_scores(response_ids, score_datas, model_ids, prompt_versions)
 -- Appends many scores and returns them in the order given: arrays of equal length, one element for
 -- each score. All or nothing: where one response does not exist, nothing is stored and no row comes
--- back. The responses are locked as in record_score, in the order of their keys.
+-- back; where a trigger of the host's drops some of the rows, it fails. The responses are locked as in record_score, in the order of their keys.
 WITH given AS (
     SELECT g.number, g.response_id, g.score_data, g.model_id, g.prompt_version
     FROM unnest(
@@ -43,33 +43,54 @@ stored AS (
     FROM given
     WHERE
         (
-            SELECT count(DISTINCT g.response_id)
+            SELECT pg_catalog.count(DISTINCT g.response_id)
             FROM given AS g
         ) = (
-            SELECT count(r.response_id)
+            SELECT pg_catalog.count(r.response_id)
             FROM scored AS r
         )
     ORDER BY number
     RETURNING
-        score_id, response_id, score_data::text AS score_data, model_id, prompt_version, created_at
+        score_id, response_id, score_data::varchar AS score_data, model_id, prompt_version,
+        created_at
 )
 
-SELECT score_id, response_id, score_data, model_id, prompt_version, created_at
-FROM stored
+SELECT
+    s.score_id, s.response_id, s.score_data, s.model_id, s.prompt_version, s.created_at
+FROM stored AS s
+WHERE
+    CASE
+        WHEN
+            (
+                SELECT pg_catalog.count(g.number)
+                FROM given AS g
+            ) = (
+                SELECT pg_catalog.count(r.score_id)
+                FROM stored AS r
+            )
+            THEN TRUE
+        -- Text that is no boolean: SQL's only way to fail, and so to store nothing.
+        ELSE ('assessments: not all stored, not after ' || s.score_id::text)::boolean
+    END
 -- Identity values are assigned in the order of insertion.
-ORDER BY score_id;
+ORDER BY s.score_id;
 
 
--- name: first_unknown_response(response_ids)$
--- The position, from 1, of the first of these that does not exist, or null: why record_scores
--- stored nothing. One probe of the primary key of assessment_responses for each.
-SELECT min(given.number)
-FROM unnest(:response_ids::text[]::bigint[]) WITH ORDINALITY AS given (response_id, number)
-WHERE NOT EXISTS (
-    SELECT 1
-    FROM assessment_responses AS r
-    WHERE r.response_id = given.response_id
-);
+-- name: get_unknown_responses(response_ids)
+-- For each of these, in the order given: true where it does not exist, else null. Why a score was
+-- not stored. One probe of the primary key of assessment_responses for each.
+SELECT
+    CASE
+        WHEN
+            NOT EXISTS (
+                SELECT 1
+                FROM assessment_responses AS r
+                WHERE r.response_id = g.response_id
+            )
+            THEN TRUE
+    END AS unknown_response
+FROM pg_catalog.unnest(:response_ids::text[]::bigint[]) WITH ORDINALITY AS g (response_id, number)
+ORDER BY g.number;
 
 
 -- name: get_scores(response_id, user_id, anonymous_token)
@@ -77,7 +98,7 @@ WHERE NOT EXISTS (
 -- One probe of the primary key of assessment_responses, then idx_assessment_scores_response_id;
 -- only the rows returned are sorted.
 SELECT
-    s.score_id, s.response_id, s.score_data::text AS score_data, s.model_id, s.prompt_version,
+    s.score_id, s.response_id, s.score_data::varchar AS score_data, s.model_id, s.prompt_version,
     s.created_at
 FROM assessment_scores AS s
 INNER JOIN assessment_responses AS r ON s.response_id = r.response_id

@@ -122,6 +122,8 @@ async def _check_all(conn: Any, facts: Any) -> AsyncIterator[tuple[str, str]]:
         yield "warning", f"index {name} is missing or invalid"
     async for finding in _check_queries(conn):
         yield finding
+    async for finding in _check_others(conn):
+        yield finding
     for finding in _check_settings(conn, facts):
         yield finding
 
@@ -180,8 +182,29 @@ async def _plan_error(conn: Any, name: str) -> asyncpg.PostgresError | None:
     return None
 
 
+async def _check_others(conn: Any) -> AsyncIterator[tuple[str, str]]:
+    """Yield what others of the database can do to what the library stores and runs."""
+    for trigger in await queries.cli.get_triggers(conn):
+        what = f"trigger {trigger['trigger_name']} on {trigger['table_name']}"
+        yield (
+            "warning",
+            f"{what}: a response that it changes conflicts with its retry",
+        )
+    creators: dict[str, list[str]] = {}
+    for row in await queries.cli.get_creators(conn):
+        creators.setdefault(row["schema_name"], []).append(row["role_name"])
+    for schema, roles in creators.items():
+        yield (
+            "warning",
+            f"schema {schema} is on search_path, and {', '.join(roles)} may create objects in it",
+        )
+
+
 def _check_settings(conn: Any, facts: Any) -> Iterator[tuple[str, str]]:
     path = facts["search_path"]
+    if "pg_catalog" in path.replace(" ", "").split(",")[1:]:
+        danger = "unless pg_catalog comes first, others' functions and operators can take its place"
+        yield "warning", f"search_path is {path}: {danger}"
     if path.split(",")[-1].strip() != "pg_temp":
         danger = "unless it ends in pg_temp, a temporary table can take a table's place"
         yield "warning", f"search_path is {path}: {danger}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from assessments import validation
 from assessments.errors import InvalidInput
+from assessments.event_loop import map_in_slices
 from assessments.records import NewResponse, NewScore
 from assessments.validation.json_object import encode_json_object
 from assessments.validation.scalars import (
@@ -16,6 +17,7 @@ from assessments.validation.scalars import (
     check_bigint,
     check_identifier,
     check_optional,
+    check_page_size,
     check_random_uuid,
     check_uuid,
 )
@@ -68,7 +70,7 @@ def check_page(
         "question_id": check_optional(check_identifier, "question_id", question_id),
         "before_created_at": created_at,
         "before_response_id": response_id,
-        "max_rows": check_optional(check_bigint, "limit", limit),
+        "max_rows": check_optional(check_page_size, "limit", limit),
     }
 
 
@@ -113,25 +115,27 @@ def _check_columns(
     }
 
 
-def check_new_responses(responses: object) -> dict[str, list[Any]]:
+async def check_new_responses(responses: object) -> dict[str, list[Any]]:
     """Return the columns of *responses*, a list of `NewResponse`."""
-    return _check_batch("responses", responses, NewResponse, check_new_response)
+    return await _check_batch("responses", responses, NewResponse, check_new_response)
 
 
-def check_new_scores(scores: object) -> dict[str, list[Any]]:
+async def check_new_scores(scores: object) -> dict[str, list[Any]]:
     """Return the columns of *scores*, a list of `NewScore`."""
-    return _check_batch("scores", scores, NewScore, check_new_score)
+    return await _check_batch("scores", scores, NewScore, check_new_score)
 
 
-def _check_batch(
+async def _check_batch(
     parameter: str, items: object, kind: Any, check: Callable[[Mapping[str, Any]], Columns]
 ) -> dict[str, list[Any]]:
     """Return the columns of *items*; an error names the item: ``responses[3].question_id``."""
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         raise InvalidInput(parameter, "must be a list of dicts")
-    columns: dict[str, list[Any]] = {}
     size = 0
-    for index, item in enumerate(_limit_batch(parameter, items)):
+
+    def check_item(numbered: tuple[int, Any]) -> Columns:
+        nonlocal size
+        index, item = numbered
         place = f"{parameter}[{index}]"
         check_keys(place, item, kind.__required_keys__, kind.__annotations__)
         try:
@@ -142,9 +146,10 @@ def _check_batch(
         if size > validation.MAX_BATCH_CHARACTERS:
             limit = validation.MAX_BATCH_CHARACTERS
             raise InvalidInput(parameter, f"must not exceed {limit} characters")
-        for name, value in checked.items():
-            columns.setdefault(name, []).append(value)
-    return columns
+        return checked
+
+    rows = await map_in_slices(check_item, enumerate(_limit_batch(parameter, items)))
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def check_keys(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
 from assessments.errors import InvalidInput
-from assessments.validation import MAX_ANSWER_BYTES, MAX_BIGINT, MAX_DAYS, MAX_ID_CHARACTERS
+from assessments.validation import (
+    MAX_ANSWER_BYTES,
+    MAX_BIGINT,
+    MAX_DAYS,
+    MAX_ID_CHARACTERS,
+    MAX_PAGE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +30,19 @@ def check_optional(check: Callable[[str, object], T], parameter: str, value: obj
     return None if value is None else check(parameter, value)
 
 
-def check_bigint(parameter: str, value: object, least: int = 1) -> int:
-    """Return *value*, an int that is a key or a count: from *least* to 2**63-1."""
+def check_bigint(parameter: str, value: object, least: int = 1, most: int = MAX_BIGINT) -> int:
+    """Return *value*, an int that is a key or a count: from *least* to *most*."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidInput(parameter, "must be an int")
-    if not least <= value <= MAX_BIGINT:
-        raise InvalidInput(parameter, f"must be from {least} to 2**63-1")
+    if not least <= value <= most:
+        limit = "2**63-1" if most == MAX_BIGINT else most
+        raise InvalidInput(parameter, f"must be from {least} to {limit}")
     return int(value)
+
+
+def check_page_size(parameter: str, value: object) -> int:
+    """Return *value*, the number of rows of one query: from 1 to `MAX_PAGE`."""
+    return check_bigint(parameter, value, most=MAX_PAGE)
 
 
 def check_bool(parameter: str, value: object) -> bool:

@@ -1,24 +1,28 @@
 -- What assessments check asks of a database before a service runs on it. Reads catalogues and
 -- settings only.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md.
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
 -- name: get_server_facts()^
 -- The server, its encoding, this role's settings, and the backend that answers: the one that the
 -- client connected to, unless a pooler stands in between.
 SELECT
-    current_setting('server_version') AS postgresql_version,
-    current_setting('server_version_num')::integer AS version_number,
-    current_setting('server_encoding') AS encoding_name,
-    current_setting('search_path') AS search_path,
-    current_setting('synchronous_commit') AS synchronous_commit,
-    current_setting('transaction_read_only') = 'on' AS is_read_only,
+    pg_catalog.current_setting('server_version') AS postgresql_version,
+    pg_catalog.current_setting('server_version_num')::integer AS version_number,
+    pg_catalog.current_setting('server_encoding') AS encoding_name,
+    pg_catalog.current_setting('search_path') AS search_path,
+    pg_catalog.current_setting('synchronous_commit') AS synchronous_commit,
+    pg_catalog.current_setting('transaction_read_only') = 'on' AS is_read_only,
     current_user::text AS role_name,
-    pg_backend_pid() AS backend_pid,
-    to_regclass('_yoyo_migration') IS NOT NULL AS has_migrations,
-    coalesce(has_table_privilege(to_regclass('_yoyo_migration'), 'SELECT'), FALSE)
-        AS may_read_migrations;
+    pg_catalog.pg_backend_pid() AS backend_pid,
+    pg_catalog.to_regclass('_yoyo_migration') IS NOT NULL AS has_migrations,
+    coalesce(
+        pg_catalog.has_table_privilege(
+            pg_catalog.to_regclass('_yoyo_migration')::oid, 'SELECT'
+        ),
+        FALSE
+    ) AS may_read_migrations;
 
 
 -- name: get_applied_migrations()
@@ -32,11 +36,14 @@ ORDER BY migration_id;
 -- The columns of both tables, with the types that they have here.
 SELECT
     a.attnum AS column_number, c.relname::text AS table_name, a.attname::text AS column_name,
-    format_type(a.atttypid, a.atttypmod) AS type_name
+    pg_catalog.format_type(a.atttypid, a.atttypmod) AS type_name
 FROM pg_catalog.pg_attribute AS a
 INNER JOIN pg_catalog.pg_class AS c ON a.attrelid = c.oid
 WHERE
-    c.oid IN (to_regclass('assessment_responses'), to_regclass('assessment_scores'))
+    c.oid IN (
+        pg_catalog.to_regclass('assessment_responses')::oid,
+        pg_catalog.to_regclass('assessment_scores')::oid
+    )
     AND a.attnum > 0
     AND NOT a.attisdropped
 ORDER BY table_name, column_number;
@@ -47,12 +54,60 @@ ORDER BY table_name, column_number;
 SELECT k.conname::text AS object_name
 FROM pg_catalog.pg_constraint AS k
 WHERE
-    k.conrelid IN (to_regclass('assessment_responses'), to_regclass('assessment_scores'))
+    k.conrelid IN (
+        pg_catalog.to_regclass('assessment_responses')::oid,
+        pg_catalog.to_regclass('assessment_scores')::oid
+    )
     AND k.convalidated
 UNION
 SELECT c.relname::text AS object_name
 FROM pg_catalog.pg_index AS i
 INNER JOIN pg_catalog.pg_class AS c ON i.indexrelid = c.oid
 WHERE
-    i.indrelid IN (to_regclass('assessment_responses'), to_regclass('assessment_scores'))
+    i.indrelid IN (
+        pg_catalog.to_regclass('assessment_responses')::oid,
+        pg_catalog.to_regclass('assessment_scores')::oid
+    )
     AND i.indisvalid;
+
+
+-- name: get_triggers()
+-- The triggers of the host's that may change or drop a row of either table before it is stored.
+SELECT c.relname::text AS table_name, t.tgname::text AS trigger_name
+FROM pg_catalog.pg_trigger AS t
+INNER JOIN pg_catalog.pg_class AS c ON t.tgrelid = c.oid
+WHERE
+    c.oid IN (
+        pg_catalog.to_regclass('assessment_responses')::oid,
+        pg_catalog.to_regclass('assessment_scores')::oid
+    )
+    AND NOT t.tgisinternal
+    AND t.tgenabled <> 'D'
+    -- The bits of ROW and BEFORE.
+    AND t.tgtype::integer & 3 = 3
+ORDER BY table_name, trigger_name;
+
+
+-- name: get_creators()
+-- Who may create objects in a schema on the search_path, beside its owner, the owner of the tables
+-- and superusers.
+SELECT n.nspname::text AS schema_name, coalesce(r.rolname::text, 'PUBLIC') AS role_name
+FROM pg_catalog.pg_namespace AS n
+CROSS JOIN
+    LATERAL pg_catalog.aclexplode(
+        coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))
+    ) AS a
+LEFT JOIN pg_catalog.pg_roles AS r ON a.grantee = r.oid
+WHERE
+    n.nspname = any(pg_catalog.current_schemas(FALSE))
+    AND a.privilege_type = 'CREATE'
+    AND a.grantee <> n.nspowner
+    AND r.rolsuper IS NOT TRUE
+    AND NOT EXISTS (
+        SELECT 1
+        FROM pg_catalog.pg_class AS c
+        WHERE
+            c.oid = pg_catalog.to_regclass('assessment_responses')::oid
+            AND c.relowner = a.grantee
+    )
+ORDER BY schema_name, role_name;

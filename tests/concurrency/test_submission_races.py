@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-import assessments
 from assessments import delete_responses, get_responses, submit_responses
 from tests.helpers.rows import ids, submit
 from tests.helpers.transactions import Connection, blocked, open_transaction, outcome
@@ -52,10 +51,10 @@ async def test_concurrent_submissions_with_one_key_store_one_row(
     assert (count, anomalies) == (len(keys), 0)
 
 
-async def test_a_retry_during_the_erasure_of_its_row_may_conflict(
+async def test_a_retry_during_the_erasure_of_its_row_stores_it_anew(
     conn: Connection, other: Connection, database: str, token: UUID
 ) -> None:
-    """An erasure between its two statements leaves no row to return, and nothing is stored."""
+    """An erasure between its two statements leaves no row to return, and frees the key."""
     owner: dict[str, Any] = {"anonymous_token": token, "submission_key": uuid4()}
     erased = await submit(conn, **owner)
     third = await asyncpg.connect(database)
@@ -72,8 +71,9 @@ async def test_a_retry_during_the_erasure_of_its_row_may_conflict(
     await transaction.commit()
     await third.close()
 
-    assert await retry == (assessments.SubmissionConflict, None)
-    assert (await submit(conn, **owner))["response_id"] > erased["response_id"]
+    stored = await retry
+    assert stored["response_id"] > erased["response_id"]
+    assert await submit(conn, **owner) == stored
 
 
 async def test_batches_with_the_same_keys_in_another_order_can_be_retried(

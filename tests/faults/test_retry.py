@@ -12,10 +12,13 @@ import pytest
 import assessments
 from examples.retry import UNDONE, UNKNOWN, retried
 from tests.helpers.rows import submit
+from tests.helpers.storms import clients
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from tests.helpers.cluster import Cluster
 
 
 async def attempts(call: Callable[[], Awaitable[Any]], seconds: float) -> tuple[int, BaseException]:
@@ -92,3 +95,33 @@ async def test_each_listed_error_is_retried(error: type[Exception]) -> None:
         return result
 
     assert await retried(call) == "success"
+
+
+@pytest.fixture
+async def standby(cluster: Cluster) -> AsyncIterator[Cluster]:
+    """Return the server as a standby; it is promoted at the end, if the test has not."""
+    await cluster.demote()
+    yield cluster
+    await cluster.promote()
+
+
+async def test_a_submission_is_stored_once_the_standby_is_promoted(
+    standby: Cluster, token: UUID
+) -> None:
+    """In a failover, a standby stores nothing and the retry on the same pool stores the row."""
+    rejected, key = 0, uuid4()
+    async with clients(standby.url) as pool:
+
+        async def call() -> Any:
+            nonlocal rejected
+            try:
+                return await submit(pool, anonymous_token=token, submission_key=key)
+            except asyncpg.ReadOnlySQLTransactionError:
+                rejected += 1
+                await standby.promote()
+                raise
+
+        stored = await retried(call)
+
+        assert rejected == 1
+        assert await assessments.get_responses(pool, anonymous_token=token) == [stored]

@@ -74,6 +74,15 @@ class Cluster:
         )
         assert await command.wait() == 0, "the server did not restart"
 
+    async def demote(self) -> None:
+        """Restart the server as a standby that nothing reaches from a primary."""
+        await self.fetch("COPY (SELECT 1) TO PROGRAM 'cat > standby.signal'")
+        await self.restart()
+
+    async def promote(self) -> None:
+        """Promote the server, if it is a standby, and return once it takes writes."""
+        await self.fetch("SELECT pg_promote() WHERE pg_is_in_recovery()")
+
     async def migrate(self) -> None:
         """Lock the table of responses for 100 ms as a migration does."""
         connection = await asyncpg.connect(self.url)

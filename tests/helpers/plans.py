@@ -19,8 +19,7 @@ _SCORES = "idx_assessment_scores_response_id"
 PLANS = {
     "submit_response": {_USERS},
     "submit_responses": {_USERS},
-    "get_submitted_responses": {_KEY},
-    "first_unknown_user": {_USERS},
+    "get_submitted_responses": {_USERS, _KEY, _RESPONSES},
     "get_responses": {_USER, _ANONYMOUS},
     "get_responses_for_question": {_QUESTION, _ANONYMOUS},
     "get_latest_responses": {_QUESTION, _USER, _ANONYMOUS, _RESPONSES},
@@ -31,7 +30,7 @@ PLANS = {
     "delete_responses": {_USER, _ANONYMOUS, _RESPONSES},
     "record_score": {_RESPONSES},
     "record_scores": {_RESPONSES},
-    "first_unknown_response": {_RESPONSES},
+    "get_unknown_responses": {_RESPONSES},
     "get_unscored_responses": {_RESPONSES, _SCORES},
     "iter_responses": {_RESPONSES},
     "iter_owner_responses": {_USER, _ANONYMOUS},

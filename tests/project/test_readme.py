@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID
 
 import httpx
 
@@ -26,16 +26,15 @@ async def test_the_examples_work_as_pasted(
     pasted: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block, pasted)  # noqa: S102 - our own README
-    app, token = pasted["app"], uuid4()
+    app = pasted["app"]
 
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(app),
-            base_url="http://service",
-            cookies={"visitor": str(token)},
-        ) as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://service") as client,
     ):
+        await client.put("/anonymous-token")
+        token = UUID(client.cookies["anonymous_token"])
+        await client.put("/anonymous-token")  # keeps it
         answered = await client.post("/questions/q1/responses", json="Because.")
 
     assert answered.status_code == 200, answered.text

@@ -1,0 +1,27 @@
+"""Long work in slices, so that the event loop's other tasks are not blocked."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+SLICE_SECONDS = 0.01
+
+
+async def map_in_slices(function: Callable[[T], Result], items: Iterable[T]) -> list[Result]:
+    """Return the results of *function*; other tasks run after every `SLICE_SECONDS` of work."""
+    results = []
+    end = perf_counter() + SLICE_SECONDS
+    for item in items:
+        results.append(function(item))
+        if perf_counter() > end:
+            await asyncio.sleep(0)
+            end = perf_counter() + SLICE_SECONDS
+    return results
