@@ -14,7 +14,7 @@ import pytest
 
 import assessments
 from assessments import backoffice
-from tests.helpers.commands import INTERRUPTIBLE, active_backend, content
+from tests.helpers.commands import INTERRUPTIBLE, active_backend, content, summary
 from tests.helpers.jsonl import line, score
 from tests.helpers.observe import until_waiting_for_lock
 from tests.helpers.rows import SECRET, questions, submit, submit_all
@@ -41,14 +41,6 @@ ODD_JSON: list[dict[str, Any]] = [
     {"": None, "n": [1, -0.5, 1e-9, 2**70, True]},
     {"deep": {"er": [{"é\n": "\u2028\x01\x7f"}]}},
 ]
-
-
-def summary(responses: int, scores: int, existing: int) -> bytes:
-    """Return the line in which an import sums up."""
-    return (
-        f"imported {responses:,} responses with {scores:,} scores; "
-        f"{existing:,} were already there\n"
-    ).encode()
 
 
 async def test_everything_comes_back_equal(

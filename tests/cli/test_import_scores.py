@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.helpers.commands import content
+from tests.helpers.commands import content, summary
 from tests.helpers.jsonl import line
 from tests.helpers.polling import until
 
@@ -19,14 +19,6 @@ if TYPE_CHECKING:
     from tests.helpers.commands import Database
 
 MEBIBYTE = 1024 * 1024
-
-
-def summary(responses: int, scores: int, existing: int) -> bytes:
-    """Return the line in which an import sums up."""
-    return (
-        f"imported {responses:,} responses with {scores:,} scores; "
-        f"{existing:,} were already there\n"
-    ).encode()
 
 
 async def score_all(database: Database, data: str, **columns: Any) -> None:

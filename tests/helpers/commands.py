@@ -119,6 +119,14 @@ async def content(conn: asyncpg.Connection[Any]) -> list[Any]:
     ]
 
 
+def summary(responses: int, scores: int, existing: int) -> bytes:
+    """Return the line in which an import sums up."""
+    return (
+        f"imported {responses:,} responses with {scores:,} scores; "
+        f"{existing:,} were already there\n"
+    ).encode()
+
+
 def terminal_output(*arguments: object, given: bytes = b"") -> bytes:
     """Return what a command writes on standard error when that is a terminal."""
     ours, theirs = pty.openpty()
