@@ -9,8 +9,9 @@ A line holds the columns of `assessments.AssessmentResponse` and
   version and data has an *occurrence*, counted from 1 and left out at 1, so that none is stored
   twice and none is lost.
 
-UUIDs and timestamps are strings. Where the scores of a response are too long for a line, further
-lines continue it: they repeat all of the first but the scores.
+UUIDs and timestamps are strings, and numbers have all the digits that are stored. Where the scores
+of a response are too long for a line, further lines continue it: they repeat all of the first but
+the scores.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from uuid import UUID, uuid5
 
 from assessments import AssessmentResponse
 from assessments.errors import InvalidInput
+from assessments.validation import MAX_JSON_DIGITS
 from assessments.validation.arguments import check_keys, check_new_response, check_new_score
 from assessments.validation.scalars import (
     check_aware_datetime,
@@ -162,11 +164,14 @@ def parse_line(line: bytes) -> Line:
     scores = given.pop("scores")
     if not isinstance(scores, list):
         raise InvalidInput("scores", "must be a list")
-    return Line(
-        {**check_new_response(given), **columns},
-        [_check_score(f"scores[{index}]", score) for index, score in enumerate(scores)],
-        database,
-    )
+    response = {**check_new_response(given), **columns}
+    checked = [_check_score(f"scores[{index}]", score) for index, score in enumerate(scores)]
+    if _has_decimals([given, scores]):
+        if given.get("answer_metadata") is not None:
+            response["answer_metadata"] = _encode_exactly(given["answer_metadata"])
+        for score, columns_of_score in zip(scores, checked, strict=True):
+            columns_of_score["data"] = _encode_exactly(score["score_data"])
+    return Line(response, checked, database)
 
 
 def parse_timestamp(parameter: str, text: object) -> datetime:
@@ -180,9 +185,40 @@ def parse_timestamp(parameter: str, text: object) -> datetime:
     return value
 
 
+class _Decimal(float):
+    """A number with the digits that a float does not keep, such as 1.10."""
+
+    digits: str
+
+
+def _read_float(digits: str) -> float:
+    number = float(digits)
+    if repr(number) == digits or "e" in digits.lower() or len(digits) > MAX_JSON_DIGITS:
+        return number  # an export has no exponents: they are short for numbers of any length
+    exact = _Decimal(number)
+    exact.digits = digits
+    return exact
+
+
+def _has_decimals(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_decimals, value.values()))
+    return any(map(_has_decimals, value)) if isinstance(value, list) else type(value) is _Decimal
+
+
+def _encode_exactly(value: object) -> str:
+    """Return checked JSON with its numbers as they were written, as SQL may have stored them."""
+    if isinstance(value, dict):
+        members = (f"{_encode(name)}: {_encode_exactly(each)}" for name, each in value.items())
+        return f"{{{', '.join(members)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_encode_exactly, value))}]"
+    return value.digits if isinstance(value, _Decimal) else _encode(value)
+
+
 def _parse_object(line: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(line.decode("utf-8-sig"))
+        given = json.loads(line.decode("utf-8-sig"), parse_float=_read_float)
     except UnicodeDecodeError:
         raise InvalidInput("", "is not UTF-8") from None
     except ValueError:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.helpers.commands import Database
 
 MEBIBYTE = 1024 * 1024
+AT = "2026-11-01T12:00:00Z"
+EQUAL: dict[str, Any] = {"score_data": {"n": 1}, "created_at": AT}
 
 
 async def score_all(database: Database, data: str, **columns: Any) -> None:
@@ -57,6 +59,40 @@ async def test_an_import_adds_no_score_to_the_responses_exported(source: Databas
     assert done.stderr == summary(0, 0, 10)
 
 
+async def test_a_number_that_no_float_holds_arrives_as_it_is(
+    source: Database, target: Database
+) -> None:
+    """What SQL has stored is not rounded on its way, and so is not stored once more."""
+    data = '{"p": [1.10, 0.12345678901234567890, -0.00000001, 1.5]}'
+    await source.fill(1)
+    await score_all(source, data)
+    await source.conn.execute(
+        "UPDATE assessment_responses SET answer_metadata = $1::text::jsonb", data
+    )
+    exported = source.export()
+
+    done = [database.run("import", given=exported).stderr for database in (source, target)]
+
+    assert done == [summary(0, 0, 1), summary(1, 1, 0)]
+    stored = await target.conn.fetchrow(
+        "SELECT answer_metadata::text, score_data::text "
+        "FROM assessment_responses JOIN assessment_scores USING (response_id)"
+    )
+    assert stored == (data, data)
+
+
+@pytest.mark.parametrize("number", ["1e-20000", "0." + "1" * 20_000])
+async def test_a_number_that_no_database_holds_is_rounded(target: Database, number: str) -> None:
+    """Digits that JSONB refuses, and no export has, are those of a float."""
+    given = line(scores=[EQUAL | {"score_data": {"p": 0.5}}]).replace(b"0.5", number.encode())
+
+    done = target.run("import", given=given)
+
+    assert done.stderr == summary(1, 1, 0)
+    stored = await target.conn.fetchval("SELECT score_data::text FROM assessment_scores")
+    assert json.loads(stored) == {"p": float(number)}
+
+
 async def test_scores_at_the_target_stay(source: Database, target: Database) -> None:
     """What has been scored at the target stays, beside what is imported."""
     await source.fill(2)
@@ -72,10 +108,6 @@ async def test_scores_at_the_target_stay(source: Database, target: Database) -> 
         [each["score_data"]["points"] for each in scores]
         for _, scores in await content(target.conn)
     ] == [[7], [7, 1]]
-
-
-AT = "2026-11-01T12:00:00Z"
-EQUAL: dict[str, Any] = {"score_data": {"n": 1}, "created_at": AT}
 
 
 async def import_scores(target: Database, *imports: list[dict[str, Any]]) -> int:
