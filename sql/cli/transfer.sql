@@ -1,7 +1,7 @@
 -- Moving responses with their scores from one database to another: assessments export and import.
 -- Not for request handlers: no owner is checked here.
 --
--- This text is what runs; the form is explained in responses.sql and in sql/README.md. Functions
+-- This text is what runs; the form is explained in submissions.sql and in sql/README.md. Functions
 -- are qualified, and both sides of an operator have one type, so that nothing on search_path is a
 -- better match; only unnest of several arrays cannot be: PostgreSQL knows it by its bare name.
 
