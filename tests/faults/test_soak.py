@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from tests.helpers.rows import ids, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
     from assessments import AssessmentResponse, NewResponse
 
@@ -123,8 +123,8 @@ class Ledger:
 class Traffic:
     """Random calls about a few people at a time, so that the calls contend."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], seed: int) -> None:
-        self.pool, self.random, self.ledger = pool, random.Random(seed), Ledger()
+    def __init__(self, pool: asyncpg.Pool[Any], chance: Random) -> None:
+        self.pool, self.chance, self.ledger = pool, chance, Ledger()
         self.people: list[Person] = []
         self.texts = map(str, count())
 
@@ -139,11 +139,11 @@ class Traffic:
         frequent = [self.submit, self.submit_batch, self.claim, self.score, self.read]
         rare = [self.erase, self.purge, self.delete_user]
         while time.monotonic() < until:
-            place = self.random.randrange(PEOPLE)
+            place = self.chance.randrange(PEOPLE)
             person = self.people[place]
-            if self.random.random() < NEXT_PERSON:
+            if self.chance.random() < NEXT_PERSON:
                 self.people[place] = Person(await new_user(self.pool))
-            action = self.random.choice(rare if self.random.random() < RARE else frequent)
+            action = self.chance.choice(rare if self.chance.random() < RARE else frequent)
             try:
                 await self.perform(action, person)
             except (assessments.UnknownUser, assessments.UnknownResponse) as error:
@@ -157,7 +157,7 @@ class Traffic:
 
     async def perform(self, action: Callable[..., Any], person: Person) -> None:
         """Perform on the pool, or in a host's transaction, which may be rolled back in the end."""
-        if self.random.random() < 0.6:
+        if self.chance.random() < 0.6:
             effect = await action(self.pool, person)
         else:
             async with self.pool.acquire() as conn:
@@ -166,8 +166,8 @@ class Traffic:
                 commits = False
                 try:
                     effect = await action(conn, person)
-                    await asyncio.sleep(self.random.random() * 0.01)
-                    commits = self.random.random() < 0.7
+                    await asyncio.sleep(self.chance.random() * 0.01)
+                    commits = self.chance.random() < 0.7
                 finally:
                     await (transaction.commit() if commits else transaction.rollback())
             if not commits:
@@ -176,21 +176,21 @@ class Traffic:
 
     def new_response(self, person: Person) -> NewResponse:
         """Return a response of the person's with a unique text."""
-        owner = self.random.choice((person.user_id, *person.tokens))
+        owner = self.chance.choice((person.user_id, *person.tokens))
         return {
             "user_id": owner if isinstance(owner, int) else None,
             "anonymous_token": owner if isinstance(owner, UUID) else None,
-            "question_id": self.random.choice(QUESTIONS),
+            "question_id": self.chance.choice(QUESTIONS),
             "module_slug": "m1",
             "answer_text": next(self.texts),
-            "submission_key": self.random.choice((None, uuid4())),
+            "submission_key": self.chance.choice((None, uuid4())),
         }
 
     async def submit(self, conn: Any, person: Person) -> Effect:
         """Submit; with a key sometimes retry, which is a conflict if claimed meanwhile."""
         new = self.new_response(person)
         rows = [await assessments.submit_response(conn, **new)]
-        if new["submission_key"] and self.random.random() < 0.5:
+        if new["submission_key"] and self.chance.random() < 0.5:
             try:
                 rows.append(await assessments.submit_response(conn, **new))
             except assessments.SubmissionConflict:
@@ -199,14 +199,14 @@ class Traffic:
 
     async def submit_batch(self, conn: Any, person: Person) -> Effect:
         """Submit a batch."""
-        new = [self.new_response(person) for _ in range(self.random.randint(1, 4))]
+        new = [self.new_response(person) for _ in range(self.chance.randint(1, 4))]
         rows = await assessments.submit_responses(conn, new)
         return lambda: self.ledger.acknowledge(rows)
 
     async def claim(self, conn: Any, person: Person) -> Effect:
         """Claim a token's responses, sometimes for another person."""
-        claimant = self.random.choice(self.people) if self.random.random() < 0.1 else person
-        token, user_id = pair = self.random.choice(person.tokens), claimant.user_id
+        claimant = self.chance.choice(self.people) if self.chance.random() < 0.1 else person
+        token, user_id = pair = self.chance.choice(person.tokens), claimant.user_id
         self.ledger.first_claim.setdefault(pair, time.monotonic())
         number = await assessments.claim_assessment_responses(
             conn, anonymous_token=token, user_id=user_id
@@ -232,7 +232,7 @@ class Traffic:
 
     async def read(self, conn: Any, person: Person) -> Effect:
         """Read the responses of both owners."""
-        called, token = time.monotonic(), self.random.choice(person.tokens)
+        called, token = time.monotonic(), self.chance.choice(person.tokens)
         rows = await assessments.get_responses(conn, user_id=person.user_id, anonymous_token=token)
         read = set(ids(rows))
         self.ledger.anomalies["read_twice"] += len(rows) - len(read)
@@ -240,10 +240,10 @@ class Traffic:
 
     async def erase(self, conn: Any, person: Person) -> Effect:
         """Erase the responses of one owner or of both."""
-        called, token = time.monotonic(), self.random.choice(person.tokens)
+        called, token = time.monotonic(), self.chance.choice(person.tokens)
         owners: dict[str, Any] = {"user_id": person.user_id, "anonymous_token": token}
-        if self.random.random() < 0.6:
-            del owners[self.random.choice(list(owners))]
+        if self.chance.random() < 0.6:
+            del owners[self.chance.choice(list(owners))]
         await assessments.delete_responses(conn, **owners)
         return lambda: self.ledger.erasures.update(dict.fromkeys(owners.values(), called))
 
@@ -336,12 +336,12 @@ async def compare(conn: Connection, ledger: Ledger) -> Counter[str]:
 
 
 async def test_a_minute_of_mixed_concurrent_calls_leaves_no_anomaly(
-    database: str, conn: Connection, figures: Callable[..., None], scale: int
+    database: str, conn: Connection, chance: Random, figures: Callable[..., None], scale: int
 ) -> None:
     """Submits, claims, scores, reads and erasures by ten workers break none of the invariants."""
     await conn.execute(AUDIT)
     async with asyncpg.create_pool(database, min_size=WORKERS, max_size=WORKERS + 2) as pool:
-        traffic = Traffic(pool, seed=20261125)
+        traffic = Traffic(pool, chance)
         ledger = traffic.ledger
         watching = asyncio.create_task(watch(conn, ledger.anomalies))
         try:
