@@ -2,25 +2,41 @@
 PYTHON ?= python3
 VENV ?= .venv
 SERVER ?=
-SCALE ?= 1
+SCALE ?=
+SEED ?=
 TESTS ?=
+ONLY ?=
 
-.PHONY: demo test coverage faults lint types wheel-test bench clean
+OPTIONS = $(if $(SERVER),--server=$(SERVER)) $(if $(SEED),--seed=$(SEED)) $(if $(SCALE),--scale=$(SCALE))
+
+.PHONY: demo test coverage faults nightly mutations lint types wheel-test bench clean
 
 demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
 
 test: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pytest $(TESTS) $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/python -m pytest $(TESTS) $(OPTIONS)
 
 coverage: $(VENV)/dev.installed
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/coverage run -m pytest $(OPTIONS)
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 
 faults: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pytest tests/faults --scale=$(SCALE) $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/python -m pytest tests/faults $(OPTIONS)
+
+# Everything that draws its calls or its faults at random, for about an hour. The same SEED draws the
+# same again.
+nightly: SEED := $(or $(SEED),$(shell date +%s))
+nightly: SCALE := $(or $(SCALE),25)
+nightly: $(VENV)/dev.installed
+	@echo "seed $(SEED): make nightly SEED=$(SEED) SCALE=$(SCALE) draws the same again"
+	$(VENV)/bin/python -m pytest tests/faults tests/concurrency tests/database/test_pooler.py $(OPTIONS)
+
+# Breaks sql/ and assessments/ in one place at a time; ONLY=claim for those whose text has the word.
+mutations: $(VENV)/dev.installed
+	$(VENV)/bin/python -m tests.mutations $(ONLY)
 
 lint: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .
