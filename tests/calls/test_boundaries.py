@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import assessments
+from assessments import validation
 from assessments.backoffice import purge_anonymous_responses, record_score
 from tests.helpers.rows import ids, new_response, submit
 
@@ -73,6 +74,29 @@ async def test_a_batch_has_its_documented_limit(conn: Connection, token: UUID) -
     assert len(await assessments.submit_responses(conn, batch)) == 10_000
 
 
+async def test_a_batch_s_characters_are_counted_to_the_last(
+    conn: Connection, token: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of exactly the limit is stored, and one character more refuses it."""
+    item = new_response(anonymous_token=token, answer_metadata={"a": 1})
+    size = sum(map(len, (item["question_id"], item["module_slug"], item["answer_text"], '{"a":1}')))
+    monkeypatch.setattr(validation, "MAX_BATCH_CHARACTERS", 2 * size)
+
+    assert len(await assessments.submit_responses(conn, [item, item])) == 2
+    with pytest.raises(assessments.InvalidInput):
+        await assessments.submit_responses(conn, [item, {**item, "answer_text": "Because!!"}])
+
+
+async def test_a_batch_item_has_no_other_keys(conn: Connection, token: UUID) -> None:
+    """A misspelled optional key is refused, and not left out."""
+    item: Any = {**new_response(anonymous_token=token), "learning_outcome": "lo1"}
+
+    with pytest.raises(assessments.InvalidInput) as refused:
+        await assessments.submit_responses(conn, [item])
+
+    assert refused.value.parameter == "responses[0]"
+
+
 async def test_a_retention_has_its_documented_limit(conn: Connection) -> None:
     """365,000 days are taken, and a microsecond more is refused."""
     longest = timedelta(365_000)
@@ -88,8 +112,9 @@ async def test_a_nul_is_refused_wherever_it_stands(
     conn: Connection, token: UUID, parameter: str, text: str
 ) -> None:
     """PostgreSQL's text holds none, at its beginning or elsewhere."""
+    new: Any = {"anonymous_token": token, parameter: text}
     with pytest.raises(assessments.InvalidInput) as refused:
-        await submit(conn, **{"anonymous_token": token, parameter: text})
+        await submit(conn, **new)
 
     assert refused.value.parameter == parameter
 
