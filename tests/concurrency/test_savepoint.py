@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from assessments import claim_assessment_responses
+from assessments import UnknownUser, claim_assessment_responses
 from tests.helpers.rows import submit
-from tests.helpers.transactions import Connection, outcome
+from tests.helpers.transactions import Connection, open_transaction, outcome
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -21,13 +21,10 @@ async def test_a_call_leaves_no_savepoint_in_the_caller_s_transaction(
 ) -> None:
     """Whether a claim fails or not, its savepoint is released before it returns."""
     await submit(conn, anonymous_token=token)
+    claimant = user_id + 1 if fails else user_id
 
-    async with conn.transaction():
-        claimant = user_id + 1 if fails else user_id
-        await outcome(claim_assessment_responses(conn, anonymous_token=token, user_id=claimant))
+    async with open_transaction(conn, "rollback"):
+        claim = claim_assessment_responses(conn, anonymous_token=token, user_id=claimant)
+        assert await outcome(claim) == ((UnknownUser, None) if fails else 1)
         with pytest.raises(asyncpg.InvalidSavepointSpecificationError):
-            async with conn.transaction():
-                await conn.execute("RELEASE SAVEPOINT assessments")
-
-    stored = await conn.fetchval("SELECT user_id FROM assessment_responses")
-    assert stored == (None if fails else user_id)
+            await conn.execute("RELEASE SAVEPOINT assessments")

@@ -33,6 +33,7 @@ def run_tests(tree: Path, tests: Iterable[str], server: str) -> str:
     # Without bytecode, which may be of the text before.
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command += ["-p", "tests.mutations.unshrunk"]
     try:
         done = subprocess.run(
             [*command, "--seed=1", f"--server={server}", *tests],
