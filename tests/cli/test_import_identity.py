@@ -60,3 +60,14 @@ async def test_of_two_conflicting_lines_the_first_is_named(target: Database) -> 
 
     assert done.returncode == 1
     assert b"line 2: submission_key: is already used" in done.stderr
+
+
+async def test_of_two_lines_of_unknown_users_the_first_is_named(target: Database) -> None:
+    """As with conflicts, and nothing of the batch is stored."""
+    given = [line(user_id=user, anonymous_token=None) for user in (77, 78)]
+
+    done = target.run("import", given=line() + b"".join(given))
+
+    assert done.returncode == 1
+    assert b"line 2: there is no such user" in done.stderr
+    assert await target.count() == 0
