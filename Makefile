@@ -2,25 +2,47 @@
 PYTHON ?= python3
 VENV ?= .venv
 SERVER ?=
-SCALE ?= 1
+SCALE ?=
+SEED ?=
+ROUNDS ?= 7
 TESTS ?=
+ONLY ?=
 
-.PHONY: demo test coverage faults lint types wheel-test bench clean
+OPTIONS = $(if $(SERVER),--server=$(SERVER)) $(if $(SEED),--seed=$(SEED)) $(if $(SCALE),--scale=$(SCALE))
+RANDOM = tests/faults tests/concurrency tests/database/test_pooler.py
+
+.PHONY: demo test coverage faults nightly mutations lint types wheel-test bench clean
 
 demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
 
 test: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pytest $(TESTS) $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/python -m pytest $(TESTS) $(OPTIONS)
 
 coverage: $(VENV)/dev.installed
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/coverage run -m pytest $(OPTIONS)
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 
 faults: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pytest tests/faults --scale=$(SCALE) $(if $(SERVER),--server=$(SERVER))
+	$(VENV)/bin/python -m pytest tests/faults $(OPTIONS)
+
+# Everything that draws its calls or its faults at random, for about an hour: rounds of another seed
+# each, since what a round remembers grows with SCALE. A round that fails stops no other.
+nightly: SEED := $(or $(SEED),$(shell date +%s))
+nightly: SCALE := $(or $(SCALE),4)
+nightly: $(VENV)/dev.installed
+	@echo "seed $(SEED): make nightly SEED=$(SEED) SCALE=$(SCALE) ROUNDS=$(ROUNDS) draws the same again"
+	@status=0; for round in $$(seq $(ROUNDS)); do \
+		seed=$$(($(SEED) + round - 1)); echo "round $$round of $(ROUNDS), seed $$seed"; \
+		$(VENV)/bin/python -m pytest $(RANDOM) --seed=$$seed --scale=$(SCALE) \
+			$(if $(SERVER),--server=$(SERVER)) || status=1; \
+	done; exit $$status
+
+# Breaks sql/ and assessments/ in one place at a time; ONLY=claim for those whose text has the word.
+mutations: $(VENV)/dev.installed
+	$(VENV)/bin/python -m tests.mutations $(ONLY)
 
 lint: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -30,18 +31,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=1,
         help="how many times as long or as often as in CI the tests of faults and soaks run",
     )
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=SystemRandom().randrange(10**6),
+        help="what every random choice derives from; random by default, printed in the header",
+    )
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    """Say on which server the suite runs."""
-    return f"server: {config.getoption('--server') or 'the first there is'}"
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its own option
+def pytest_configure(config: pytest.Config) -> None:
+    """Seed Hypothesis too."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(config.getoption("--seed"))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say on which server the suite runs, and how to draw the same random choices again."""
+    return [
+        f"server: {config.getoption('--server') or 'the first there is'}",
+        f"seed: {config.getoption('--seed')}",
+    ]
 
 
 _FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print what the tests counted."""
+    """Print what the tests counted, and after a failure how to repeat their random choices."""
+    if {"failed", "error"} & terminalreporter.stats.keys():
+        terminalreporter.section("seed")
+        terminalreporter.write_line(
+            f"--seed={config.getoption('--seed')} draws the same random choices again. It repeats "
+            "calls made one after the other, and not how concurrent ones interleave."
+        )
     if lines := config.stash.get(_FIGURES, []):
         terminalreporter.section("figures")
         for line in lines:
@@ -68,6 +91,12 @@ def scale(pytestconfig: pytest.Config) -> int:
     """Return how many times CI's size the test is to run."""
     size: int = pytestconfig.getoption("--scale")
     return size
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> Random:
+    """Return what this test draws its random choices from: by the run's seed and the test's id."""
+    return Random(f"{request.config.getoption('--seed')} {request.node.nodeid}")
 
 
 @pytest.fixture(scope="session")

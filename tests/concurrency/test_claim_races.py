@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -21,6 +20,7 @@ from tests.helpers.transactions import ENDS, Connection, blocked, open_transacti
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from random import Random
 
 RACES = {  # how often, for which users, of which tokens
     "two tokens of one user": (300, (1, 1), TOKENS),
@@ -110,11 +110,14 @@ async def test_a_claim_leaves_a_row_that_the_host_moves_meanwhile(
 
 @pytest.mark.parametrize("title", RACES)
 async def test_concurrent_claims_take_a_question_once(
-    conn: Connection, other: Connection, figures: Callable[..., None], title: str
+    conn: Connection,
+    other: Connection,
+    chance: Random,
+    figures: Callable[..., None],
+    title: str,
 ) -> None:
     """Of random pairs one takes what the other then finds answered or claimed; none is lost."""
     pairs, users, tokens = RACES[title]
-    chance = Random(20261122)
     anomalies = 0
     for _ in range(pairs):
         await conn.execute(TWO_USERS)

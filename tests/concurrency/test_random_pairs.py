@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -16,6 +15,7 @@ from tests.helpers.transactions import ENDS, Connection, open_transaction, outco
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
 FUNCTIONS = (
     *("submit_response", "submit_responses", "claim_assessment_responses"),
@@ -93,11 +93,11 @@ async def run(conn: Connection, other: Connection, pair: list[Call], end: str) -
 async def test_any_two_concurrent_calls_end_as_in_one_serial_order(
     conn: Connection,
     other: Connection,
+    chance: Random,
     figures: Callable[..., None],
     scale: int,
 ) -> None:
     """What two random calls return and leave is what one of their two serial orders gives."""
-    chance = Random(20261124)
     races: Counter[str] = Counter()
     anomalies = []
     while races.total() < 500 * scale:

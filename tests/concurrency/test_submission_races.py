@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from random import Random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -15,15 +14,15 @@ from tests.helpers.transactions import Connection, blocked, open_transaction, ou
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
     from assessments import AssessmentResponse, NewResponse
 
 
 async def test_concurrent_submissions_with_one_key_store_one_row(
-    database: str, figures: Callable[..., None], scale: int
+    database: str, chance: Random, figures: Callable[..., None], scale: int
 ) -> None:
     """Four connections submit each of 500 keys concurrently, and every call returns one row."""
-    chance = Random(20261123)
     owners = {uuid4(): uuid4() for _ in range(500 * scale)}
     keys = list(owners)
     four = [await asyncpg.connect(database) for _ in range(4)]

@@ -27,6 +27,7 @@ from tests.helpers.yoyo import IDS, MIGRATIONS, STANDALONE, migrate, schema, yoy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from random import Random
 
     from tests.helpers.traffic import Seen
 
@@ -162,7 +163,13 @@ async def give_up_once(
 
 @pytest.mark.parametrize("migration", IDS)
 async def test_a_deploy_under_traffic_fails_no_call(
-    empty_database: str, empty: Connection, migration: str, scale: int, figures: Callable[..., None]
+    empty_database: str,
+    empty: Connection,
+    migration: str,
+    *,
+    scale: int,
+    chance: Random,
+    figures: Callable[..., None],
 ) -> None:
     """Behind a long transaction a migration goes up, down and up, and 99 % of calls take < 4 s."""
     await bring_to(empty_database, migration)
@@ -175,7 +182,7 @@ async def test_a_deploy_under_traffic_fails_no_call(
     holder = await asyncpg.connect(empty_database)
     async with (
         assessments.create_pool(empty_database, max_size=8) as pool,
-        traffic(pool, migration, HANGS) as seen,
+        traffic(pool, migration, HANGS, chance) as seen,
     ):
         for script in (up, down) * scale + (up,):
             async with shell(empty_database, script) as process:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import shutil
 from collections import Counter
 from contextlib import AsyncExitStack
+from random import Random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -169,7 +169,7 @@ async def test_a_claim_waits_for_the_user_s_other_claim(
     assert len(await assessments.get_responses(conn, anonymous_token=tokens[1])) == 2
 
 
-async def race(clients: Pool, chance: random.Random) -> bool:
+async def race(clients: Pool, chance: Random) -> bool:
     """Claim two tokens for one user concurrently; say whether each question has one source."""
     user_id, tokens = await new_user(clients), (uuid4(), uuid4())
     source: dict[int, UUID] = {}
@@ -198,15 +198,15 @@ async def race(clients: Pool, chance: random.Random) -> bool:
 
 
 async def test_concurrent_claims_take_a_question_once(
-    clients: Pool, scale: int, figures: Callable[..., None]
+    clients: Pool, scale: int, chance: Random, figures: Callable[..., None]
 ) -> None:
     """Of two claims for one user, eight pairs at a time, each question comes from one token."""
 
-    async def races(number: int) -> Counter[bool]:
-        chance = random.Random(number)
-        return Counter([await race(clients, chance) for _ in range(100 * scale // 8 + 1)])
+    async def races(own: Random) -> Counter[bool]:
+        return Counter([await race(clients, own) for _ in range(100 * scale // 8 + 1)])
 
-    kept: Counter[bool] = sum(await asyncio.gather(*map(races, range(8))), Counter())
+    chances = [Random(chance.random()) for _ in range(8)]
+    kept: Counter[bool] = sum(await asyncio.gather(*map(races, chances)), Counter())
 
     figures("claims racing through the pooler", pairs=kept.total(), anomalies=kept[False])
     assert not kept[False]
@@ -239,10 +239,9 @@ async def test_a_host_s_transaction_is_atomic(
 
 
 async def test_cancelled_calls_leave_no_open_transaction_and_lose_nothing(
-    clients: Pool, conn: Connection, scale: int, figures: Callable[..., None]
+    clients: Pool, conn: Connection, scale: int, chance: Random, figures: Callable[..., None]
 ) -> None:
     """Wherever a call is cancelled, acknowledged rows are stored and every server is free."""
-    chance = random.Random(20261122)
     users = [await new_user(conn) for _ in range(4)]
     counted: Counter[str] = Counter()
     acknowledged: set[int] = set()

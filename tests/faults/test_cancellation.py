@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from functools import partial
@@ -20,6 +19,7 @@ from tests.helpers.storms import CLIENTS, clients, count_leaked, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from random import Random
 
     from tests.helpers.cluster import Cluster
 
@@ -40,15 +40,16 @@ async def cancel_after(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
 class CancellingCaller:
     """A caller that cancels its calls at random moments, and counts how often."""
 
-    def __init__(self) -> None:
+    def __init__(self, chance: Random) -> None:
         self.cancelled = 0
+        self._chance = chance
         self._usual = 0.01  # seconds that a call takes
 
     async def retry(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Return what *call* returns the first time that it is not cancelled."""
         while True:
-            began, limit = time.monotonic(), random.uniform(0, 2 * self._usual)
-            way = random.choice((asyncio.wait_for, cancel_after))
+            began, limit = time.monotonic(), self._chance.uniform(0, 2 * self._usual)
+            way = self._chance.choice((asyncio.wait_for, cancel_after))
             try:
                 result = await way(call(), limit)
             except asyncio.TimeoutError:
@@ -61,11 +62,16 @@ class CancellingCaller:
 
 @pytest.mark.parametrize("in_a_transaction", [False, True])
 async def test_retries_of_cancelled_calls_store_once_and_leak_nothing(
-    cluster: Cluster, scale: int, figures: Callable[..., None], *, in_a_transaction: bool
+    cluster: Cluster,
+    scale: int,
+    chance: Random,
+    figures: Callable[..., None],
+    *,
+    in_a_transaction: bool,
 ) -> None:
     """Submissions and claims cancelled at random and retried until they return happen once."""
     await cluster.fetch("TRUNCATE assessment_responses, assessment_scores")
-    caller = CancellingCaller()
+    caller = CancellingCaller(chance)
     counts = Counter(lost=0, duplicated=0, half_claimed_or_missing=0)
     submitted = 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -16,10 +15,12 @@ import asyncpg
 
 import assessments
 from assessments import backoffice
+from tests.helpers.audit import AUDIT, LEFT_BEHIND, NEVER, count_found
 from tests.helpers.rows import ids, new_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from random import Random
 
     from assessments import AssessmentResponse, NewResponse
 
@@ -34,60 +35,6 @@ QUESTIONS = [f"q{number}" for number in range(5)]
 NEXT_PERSON = 0.02  # how often an action is a person's last
 RARE = 0.01  # how often an action is one of the rare ones
 RETENTION = timedelta(seconds=SECONDS / 3)
-
-# The host's own record of claims and erasures, kept by the transactions themselves.
-AUDIT = """
-CREATE TABLE claimed AS
-SELECT pg_current_xact_id() AS claim, response_id, anonymous_token, user_id, question_id
-FROM assessment_responses;
-CREATE TABLE erased AS
-SELECT response_id, anonymous_token, user_id, interval '0' AS age FROM assessment_responses;
-CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF tg_op = 'UPDATE' THEN
-        INSERT INTO claimed VALUES (
-            pg_current_xact_id(), old.response_id, old.anonymous_token, new.user_id, old.question_id
-        );
-    ELSE
-        INSERT INTO erased VALUES (
-            old.response_id, old.anonymous_token, old.user_id, now() - old.created_at
-        );
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER audit AFTER UPDATE OR DELETE ON assessment_responses
-FOR EACH ROW EXECUTE FUNCTION audit();
-"""
-
-# Queries that may never find a row, not even while the calls run. The first finds a question of a
-# user's at which responses of two claims are stored: the later claim should have skipped it.
-NEVER = {
-    "questions_fed_by_two_claims": """
-        SELECT FROM claimed AS c INNER JOIN assessment_responses AS r USING (response_id)
-        GROUP BY c.user_id, c.question_id
-        HAVING count(DISTINCT (c.claim, c.anonymous_token)) > 1
-    """,
-    "claimed_twice": "SELECT FROM claimed GROUP BY response_id HAVING count(*) > 1",
-    "stored_twice": "SELECT FROM assessment_responses GROUP BY answer_text HAVING count(*) > 1",
-    "without_one_owner": """
-        SELECT FROM assessment_responses WHERE num_nonnulls(user_id, anonymous_token) <> 1
-    """,
-    "users_missing": """
-        SELECT FROM assessment_responses AS r LEFT JOIN users AS u USING (user_id)
-        WHERE r.user_id IS NOT NULL AND u.user_id IS NULL
-    """,
-    "scores_without_response": """
-        SELECT FROM assessment_scores AS s LEFT JOIN assessment_responses AS r USING (response_id)
-        WHERE r.response_id IS NULL
-    """,
-}
-LEFT_BEHIND = {
-    "transactions_left_open": """
-        SELECT FROM pg_stat_activity
-        WHERE datname = current_database() AND state LIKE 'idle in transaction%'
-    """,
-    "advisory_locks_left": "SELECT FROM pg_locks WHERE locktype = 'advisory'",
-}
 
 
 @dataclass
@@ -123,8 +70,8 @@ class Ledger:
 class Traffic:
     """Random calls about a few people at a time, so that the calls contend."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], seed: int) -> None:
-        self.pool, self.random, self.ledger = pool, random.Random(seed), Ledger()
+    def __init__(self, pool: asyncpg.Pool[Any], chance: Random) -> None:
+        self.pool, self.chance, self.ledger = pool, chance, Ledger()
         self.people: list[Person] = []
         self.texts = map(str, count())
 
@@ -139,11 +86,11 @@ class Traffic:
         frequent = [self.submit, self.submit_batch, self.claim, self.score, self.read]
         rare = [self.erase, self.purge, self.delete_user]
         while time.monotonic() < until:
-            place = self.random.randrange(PEOPLE)
+            place = self.chance.randrange(PEOPLE)
             person = self.people[place]
-            if self.random.random() < NEXT_PERSON:
+            if self.chance.random() < NEXT_PERSON:
                 self.people[place] = Person(await new_user(self.pool))
-            action = self.random.choice(rare if self.random.random() < RARE else frequent)
+            action = self.chance.choice(rare if self.chance.random() < RARE else frequent)
             try:
                 await self.perform(action, person)
             except (assessments.UnknownUser, assessments.UnknownResponse) as error:
@@ -157,7 +104,7 @@ class Traffic:
 
     async def perform(self, action: Callable[..., Any], person: Person) -> None:
         """Perform on the pool, or in a host's transaction, which may be rolled back in the end."""
-        if self.random.random() < 0.6:
+        if self.chance.random() < 0.6:
             effect = await action(self.pool, person)
         else:
             async with self.pool.acquire() as conn:
@@ -166,8 +113,8 @@ class Traffic:
                 commits = False
                 try:
                     effect = await action(conn, person)
-                    await asyncio.sleep(self.random.random() * 0.01)
-                    commits = self.random.random() < 0.7
+                    await asyncio.sleep(self.chance.random() * 0.01)
+                    commits = self.chance.random() < 0.7
                 finally:
                     await (transaction.commit() if commits else transaction.rollback())
             if not commits:
@@ -176,21 +123,21 @@ class Traffic:
 
     def new_response(self, person: Person) -> NewResponse:
         """Return a response of the person's with a unique text."""
-        owner = self.random.choice((person.user_id, *person.tokens))
+        owner = self.chance.choice((person.user_id, *person.tokens))
         return {
             "user_id": owner if isinstance(owner, int) else None,
             "anonymous_token": owner if isinstance(owner, UUID) else None,
-            "question_id": self.random.choice(QUESTIONS),
+            "question_id": self.chance.choice(QUESTIONS),
             "module_slug": "m1",
             "answer_text": next(self.texts),
-            "submission_key": self.random.choice((None, uuid4())),
+            "submission_key": self.chance.choice((None, uuid4())),
         }
 
     async def submit(self, conn: Any, person: Person) -> Effect:
         """Submit; with a key sometimes retry, which is a conflict if claimed meanwhile."""
         new = self.new_response(person)
         rows = [await assessments.submit_response(conn, **new)]
-        if new["submission_key"] and self.random.random() < 0.5:
+        if new["submission_key"] and self.chance.random() < 0.5:
             try:
                 rows.append(await assessments.submit_response(conn, **new))
             except assessments.SubmissionConflict:
@@ -199,14 +146,14 @@ class Traffic:
 
     async def submit_batch(self, conn: Any, person: Person) -> Effect:
         """Submit a batch."""
-        new = [self.new_response(person) for _ in range(self.random.randint(1, 4))]
+        new = [self.new_response(person) for _ in range(self.chance.randint(1, 4))]
         rows = await assessments.submit_responses(conn, new)
         return lambda: self.ledger.acknowledge(rows)
 
     async def claim(self, conn: Any, person: Person) -> Effect:
         """Claim a token's responses, sometimes for another person."""
-        claimant = self.random.choice(self.people) if self.random.random() < 0.1 else person
-        token, user_id = pair = self.random.choice(person.tokens), claimant.user_id
+        claimant = self.chance.choice(self.people) if self.chance.random() < 0.1 else person
+        token, user_id = pair = self.chance.choice(person.tokens), claimant.user_id
         self.ledger.first_claim.setdefault(pair, time.monotonic())
         number = await assessments.claim_assessment_responses(
             conn, anonymous_token=token, user_id=user_id
@@ -232,7 +179,7 @@ class Traffic:
 
     async def read(self, conn: Any, person: Person) -> Effect:
         """Read the responses of both owners."""
-        called, token = time.monotonic(), self.random.choice(person.tokens)
+        called, token = time.monotonic(), self.chance.choice(person.tokens)
         rows = await assessments.get_responses(conn, user_id=person.user_id, anonymous_token=token)
         read = set(ids(rows))
         self.ledger.anomalies["read_twice"] += len(rows) - len(read)
@@ -240,10 +187,10 @@ class Traffic:
 
     async def erase(self, conn: Any, person: Person) -> Effect:
         """Erase the responses of one owner or of both."""
-        called, token = time.monotonic(), self.random.choice(person.tokens)
+        called, token = time.monotonic(), self.chance.choice(person.tokens)
         owners: dict[str, Any] = {"user_id": person.user_id, "anonymous_token": token}
-        if self.random.random() < 0.6:
-            del owners[self.random.choice(list(owners))]
+        if self.chance.random() < 0.6:
+            del owners[self.chance.choice(list(owners))]
         await assessments.delete_responses(conn, **owners)
         return lambda: self.ledger.erasures.update(dict.fromkeys(owners.values(), called))
 
@@ -257,11 +204,6 @@ class Traffic:
         called = time.monotonic()
         await conn.execute("DELETE FROM users WHERE user_id = $1", person.user_id)
         return lambda: self.ledger.erasures.update({person.user_id: called})
-
-
-async def count_found(conn: Connection, queries: dict[str, str]) -> Counter[str]:
-    """Return how many rows each of *queries* finds."""
-    return Counter({name: len(await conn.fetch(query)) for name, query in queries.items()})
 
 
 async def watch(conn: Connection, anomalies: Counter[str]) -> None:
@@ -336,12 +278,12 @@ async def compare(conn: Connection, ledger: Ledger) -> Counter[str]:
 
 
 async def test_a_minute_of_mixed_concurrent_calls_leaves_no_anomaly(
-    database: str, conn: Connection, figures: Callable[..., None], scale: int
+    database: str, conn: Connection, chance: Random, figures: Callable[..., None], scale: int
 ) -> None:
     """Submits, claims, scores, reads and erasures by ten workers break none of the invariants."""
     await conn.execute(AUDIT)
     async with asyncpg.create_pool(database, min_size=WORKERS, max_size=WORKERS + 2) as pool:
-        traffic = Traffic(pool, seed=20261125)
+        traffic = Traffic(pool, chance)
         ledger = traffic.ledger
         watching = asyncio.create_task(watch(conn, ledger.anomalies))
         try:

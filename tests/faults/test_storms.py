@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter, defaultdict
 from contextlib import suppress
 from functools import partial
@@ -23,6 +22,7 @@ from tests.helpers.storms import CLIENTS, STORMS, Storm, count_leaked, storm
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from random import Random
 
     from assessments import AssessmentResponse
     from tests.helpers.cluster import Cluster
@@ -33,34 +33,35 @@ IN_A_BATCH, ONCE = By("batch", "p1"), By("once", "p1")
 
 @pytest.fixture(params=STORMS, name="storm")
 async def each_storm(
-    request: pytest.FixtureRequest, cluster: Cluster, scale: int
+    request: pytest.FixtureRequest, cluster: Cluster, scale: int, chance: Random
 ) -> AsyncIterator[Storm]:
     """Return a storm of each kind in turn, over empty tables."""
     await cluster.fetch("TRUNCATE assessment_responses, assessment_scores")
-    async with storm(cluster, request.param, scale) as each:
+    async with storm(cluster, request.param, scale, chance) as each:
         yield each
 
 
-def new_response(**changes: Any) -> Any:
+def new_response(chance: Random, **changes: Any) -> Any:
     """Return a response with a unique text, which may be longer than one read of a reply."""
     return {
-        "question_id": f"q{random.randrange(20)}",
+        "question_id": f"q{chance.randrange(20)}",
         "module_slug": "m1",
-        "answer_text": uuid4().hex * random.choice((1, 5, 400)),
-        "answer_metadata": {"seconds": random.randrange(600), "locale": "日本"},
+        "answer_text": uuid4().hex * chance.choice((1, 5, 400)),
+        "answer_metadata": {"seconds": chance.randrange(600), "locale": "日本"},
         **changes,
     }
 
 
 async def test_an_acknowledged_submission_is_stored_once(
-    cluster: Cluster, storm: Storm, figures: Callable[..., None]
+    cluster: Cluster, storm: Storm, chance: Random, figures: Callable[..., None]
 ) -> None:
     """Every submission that returned is stored once and unchanged, and no connection leaks."""
     acknowledged: list[AssessmentResponse] = []
     tokens = [uuid4() for _ in range(CLIENTS)]
 
     async def submit() -> None:
-        new = new_response(anonymous_token=random.choice(tokens), submission_key=uuid4())
+        token = chance.choice(tokens)
+        new = new_response(chance, anonymous_token=token, submission_key=uuid4())
         call = partial(assessments.submit_response, storm.pool, **new)
         acknowledged.append(await retried(call, seconds=PATIENCE))
 
@@ -87,7 +88,7 @@ class Visit(NamedTuple):
     erased: bool
 
 
-async def visit(pool: Any, acknowledged: list[None]) -> Visit:
+async def visit(pool: Any, acknowledged: list[None], chance: Random) -> Visit:
     """Submit, claim, score and perhaps erase, with retries until each call is acknowledged."""
 
     async def retry(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -102,7 +103,9 @@ async def visit(pool: Any, acknowledged: list[None]) -> Visit:
     token, unkeyed = uuid4(), uuid4()
     users = [await retry(new_user, pool), await retry(new_user, pool)]
     new = [
-        new_response(anonymous_token=token, question_id=f"q{n // 2}", submission_key=uuid4())
+        new_response(
+            chance, anonymous_token=token, question_id=f"q{n // 2}", submission_key=uuid4()
+        )
         for n in range(BATCH)
     ]
     rows = await retry(assessments.submit_responses, pool, new)
@@ -112,7 +115,8 @@ async def visit(pool: Any, acknowledged: list[None]) -> Visit:
         for row in rows[:3]
     ]
     with suppress(*UNDONE, *UNKNOWN):  # has no key: not to be retried
-        await assessments.submit_responses(pool, [new_response(anonymous_token=unkeyed)] * BATCH)
+        once = new_response(chance, anonymous_token=unkeyed)
+        await assessments.submit_responses(pool, [once] * BATCH)
     with suppress(*UNDONE, *UNKNOWN):
         await backoffice.record_scores(pool, scores)
     claim = assessments.claim_assessment_responses
@@ -121,7 +125,7 @@ async def visit(pool: Any, acknowledged: list[None]) -> Visit:
         retry(in_transaction, claim, anonymous_token=token, user_id=users[1]),
     )
     await retry(in_transaction, store_once, rows[0]["response_id"], {"points": 5}, ONCE)
-    if erased := random.random() < 0.3:
+    if erased := chance.random() < 0.3:
         for user in users:
             await retry(assessments.delete_responses, pool, user_id=user, anonymous_token=token)
     return Visit(token, users, rows, claimed, unkeyed, erased)
@@ -151,14 +155,14 @@ def count_faults(
 
 
 async def test_claims_batches_scores_and_erasures_are_atomic(
-    cluster: Cluster, storm: Storm, figures: Callable[..., None]
+    cluster: Cluster, storm: Storm, chance: Random, figures: Callable[..., None]
 ) -> None:
     """Each is carried out as a whole or not at all, and a retry of it changes nothing more."""
     acknowledged: list[None] = []
     visits: list[Visit] = []
 
     async def work() -> None:
-        visits.append(await visit(storm.pool, acknowledged))
+        visits.append(await visit(storm.pool, acknowledged, chance))
 
     await storm.strike(work, acknowledged, workers=CLIENTS // 2, calls=1_000)
 

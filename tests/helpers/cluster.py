@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 from contextlib import suppress
 from subprocess import DEVNULL
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
 from examples.retry import retried
+
+if TYPE_CHECKING:
+    from random import Random
 
 APPLICATION = "under fault"
 PATIENCE = 120.0  # seconds: longer than any machine takes to recover
@@ -43,11 +45,11 @@ class Cluster:
 
         return await retried(once, seconds=PATIENCE)
 
-    async def kill(self) -> None:
+    async def kill(self, chance: Random) -> None:
         """Send SIGKILL to one client's busy backend: PostgreSQL ends all others and recovers."""
         while True:
             busy = await self.fetch(f"SELECT pid {_CLIENTS} AND state = 'active'")
-            for (pid,) in random.sample(busy, len(busy)):
+            for (pid,) in chance.sample(busy, len(busy)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import tempfile
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -35,14 +34,13 @@ class Proxy:
         self._server = server
         self._cuts: dict[str, tuple[bytes, float, Future[bytes]]] = {}
 
-    def cut(self, way: str, begins: bytes = b"", share: float | None = None) -> Future[bytes]:
+    def cut(self, way: str, begins: bytes, share: float) -> Future[bytes]:
         """Cut the connection within the next request or reply that begins with *begins*.
 
-        Both sides are closed after a *share* of it, at random if None. Return its whole text, once
-        it was cut.
+        Both sides are closed after a *share* of it. Return its whole text, once it was cut.
         """
         done: Future[bytes] = asyncio.get_running_loop().create_future()
-        self._cuts[way] = begins, random.random() if share is None else share, done
+        self._cuts[way] = begins, share, done
         return done
 
     async def serve(self, client: StreamReader, to_client: StreamWriter) -> None:

@@ -13,6 +13,7 @@ from tests.helpers.proxy import REPLY, REQUEST, ROW, proxied
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sized
+    from random import Random
 
     import asyncpg
 
@@ -61,15 +62,15 @@ class Storm(NamedTuple):
 
 
 @asynccontextmanager
-async def storm(cluster: Cluster, faults: str, scale: int) -> AsyncIterator[Storm]:
+async def storm(cluster: Cluster, faults: str, scale: int, chance: Random) -> AsyncIterator[Storm]:
     """Yield a storm of one kind of *faults*, *scale* times CI's size."""
     async with proxied(cluster.socket()) as proxy:
         cuts = cycle([(REQUEST, b""), (REPLY, b""), (REPLY, ROW)])
         storms: dict[str, tuple[Callable[[], Awaitable[Any]], dict[str, Any]]] = {
-            "kills": (cluster.kill, {}),
+            "kills": (lambda: cluster.kill(chance), {}),
             "restarts": (cluster.restart, {}),
             "terminations": (cluster.terminate, {}),
-            "cuts": (lambda: proxy.cut(*next(cuts)), {"host": proxy.folder}),
+            "cuts": (lambda: proxy.cut(*next(cuts), chance.random()), {"host": proxy.folder}),
             "migrations": (cluster.migrate, {"lock_timeout": "20ms"}),
         }
         inject, options = storms[faults]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -21,6 +20,7 @@ from tests.helpers.yoyo import IDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from random import Random
 
     import asyncpg
 
@@ -77,9 +77,11 @@ class Seen:
 
 
 @asynccontextmanager
-async def traffic(pool: asyncpg.Pool[Any], migration: str, seconds: float) -> AsyncIterator[Seen]:
+async def traffic(
+    pool: asyncpg.Pool[Any], migration: str, seconds: float, chance: Random
+) -> AsyncIterator[Seen]:
     """Make fifty calls a second beside *migration*, however many are blocked; end with them."""
-    seen, made, chance = Seen(), [], random.Random(20261122)
+    seen, made = Seen(), []
 
     async def make(rows: int, call: Act) -> None:
         due = perf_counter()

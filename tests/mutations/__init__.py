@@ -1,0 +1,1 @@
+"""Mutations of ``sql/`` and ``assessments/``, and what runs them: ``make mutations``."""
