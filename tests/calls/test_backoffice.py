@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from assessments import claim_assessment_responses, delete_responses
 from assessments.backoffice import (
     get_unscored_responses,
     iter_responses,
@@ -204,3 +205,16 @@ async def test_a_purge_is_bounded(conn: Connection) -> None:
     purged = [await purge_anonymous_responses(conn, older_than=DAY, limit=3) for _ in range(4)]
 
     assert purged == [3, 3, 1, 0]
+
+
+async def test_every_row_is_counted(
+    conn: asyncpg.Connection[Any], user_id: int, token: UUID
+) -> None:
+    """A number of two digits comes back whole."""
+    questions = [f"q{number}" for number in range(12)]
+    await submit_all(conn, questions, anonymous_token=token)
+
+    assert await claim_assessment_responses(conn, anonymous_token=token, user_id=user_id) == 12
+    assert await delete_responses(conn, user_id=user_id) == 12
+    await submit_all(conn, questions, anonymous_token=token)
+    assert await purge_anonymous_responses(conn, older_than=timedelta(microseconds=1)) == 12

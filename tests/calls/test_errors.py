@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -47,3 +48,21 @@ def test_errors_survive_pickling(error: assessments.AssessmentsError) -> None:
 
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
     assert str(error)
+
+
+def test_invalid_input_names_its_argument() -> None:
+    """The message is the argument's name and the problem."""
+    assert str(errors.InvalidInput("limit", "must be an int")) == "limit: must be an int"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.UnknownUser, errors.UnknownResponse, errors.SubmissionConflict, errors.NotStored],
+)
+def test_an_error_of_a_batch_names_its_item(
+    error: Any,
+) -> None:
+    """Outside a batch the message stands alone; in a batch the item's position precedes it."""
+    assert str(error()) == error.message
+    assert str(error("responses[3]")) == f"responses[3]: {error.message}"
+    assert error("responses[3]").parameter == "responses[3]"

@@ -13,6 +13,7 @@ import pytest
 from assessments.queries import folder, queries
 from tests.helpers.commands import run
 from tests.helpers.rows import submit
+from tests.helpers.servers import database_url
 from tests.helpers.yoyo import yoyo
 
 if TYPE_CHECKING:
@@ -301,3 +302,21 @@ async def test_explain_prints_every_plan(database: str) -> None:
     of_the_check = {f"cli.{name}" for name in re.findall(r"-- name: (\w+)", check_sql)}
     assert set(re.findall(r"^-- ([\w.]+)$", printed, re.MULTILINE)) == every - of_the_check
     assert "Index Cond: (anonymous_token = $" in printed
+
+
+async def test_a_database_that_is_not_utf8_is_not_fit(
+    server: str, conn: asyncpg.Connection[Any]
+) -> None:
+    """It is named, however new the server is."""
+    name = f"assessments_{uuid4().hex}"
+    await conn.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    try:
+        url = database_url(server, name)
+        done = await asyncio.to_thread(run, "check", "--database", url)
+    finally:
+        await conn.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    first = done.stdout.splitlines()[0]
+    assert done.returncode == 1
+    assert first.startswith(b"FAILED   PostgreSQL ")
+    assert b"SQL_ASCII: it has to be" in first

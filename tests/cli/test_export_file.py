@@ -181,3 +181,31 @@ async def test_a_file_that_the_disk_refuses_does_not_appear(
 
     assert (process.returncode, errors) == (1, b"cannot write: File too large\n")
     assert names(tmp_path) == set()
+
+
+# The command line, with what is synced printed: a file's size, and whether FILE is there yet.
+TOLD = """
+import os, sys
+from assessments.cli import main
+
+sync, path = os.fsync, sys.argv[-1]
+
+def told(file):
+    sync(file)
+    print(os.fstat(file).st_size, os.path.exists(path))
+
+os.fsync = told
+sys.exit(main())
+"""
+
+
+async def test_a_file_is_on_disk_before_it_appears(source: Database, tmp_path: Path) -> None:
+    """All of it is synced before it takes the place of FILE."""
+    await source.fill(300)
+    path = tmp_path / "out.jsonl"
+    options = ["export", "--database", source.url, "--output", str(path)]
+
+    command = [sys.executable, "-c", TOLD, *options]
+    output = await asyncio.to_thread(subprocess.check_output, command, text=True)
+
+    assert f"{path.stat().st_size} False" in output.splitlines()

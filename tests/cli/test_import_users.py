@@ -149,3 +149,14 @@ def test_users_cannot_be_both_mapped_and_the_same(target: Database) -> None:
 
     assert done.returncode == 2
     assert b"--same-users: not allowed with argument --map-users" in done.stderr
+
+
+async def test_the_first_of_several_unknown_users_is_named(target: Database) -> None:
+    """Whoever corrects a file begins at its beginning; nothing of the batch is stored."""
+    given = line() + users_line(77) + users_line(78)
+
+    done = target.run("import", "--same-users", given=given)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"line 2: there is no such user")
+    assert await target.count() == 0

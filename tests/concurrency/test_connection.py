@@ -17,10 +17,11 @@ from assessments import (
     claim_assessment_responses,
     delete_responses,
     get_responses,
+    submit_responses,
 )
 from tests.helpers import pages
 from tests.helpers.calls import Subject, catalogue
-from tests.helpers.rows import counts, new_user, questions, submit
+from tests.helpers.rows import counts, new_response, new_user, questions, submit
 from tests.helpers.transactions import blocked, open_transaction
 
 if TYPE_CHECKING:
@@ -36,9 +37,18 @@ class Instrumented(asyncpg.Connection):  # not generic at run time
     async def fetchrow(self, *arguments: Any, **options: Any) -> Any:
         """Run a query, and then what the test sets."""
         row = await super().fetchrow(*arguments, **options)
-        if after := self.__dict__.pop("after_row", None):
-            await after()
+        await self._do_once()
         return row
+
+    async def fetch(self, *arguments: Any, **options: Any) -> Any:
+        """Run a query, and then what the test sets."""
+        rows = await super().fetch(*arguments, **options)
+        await self._do_once()
+        return rows
+
+    async def _do_once(self) -> None:
+        if then := self.__dict__.pop("then", None):
+            await then()
 
     async def execute(self, query: str, *arguments: Any, **options: Any) -> str:
         """Refuse the command that the test sets."""
@@ -121,18 +131,22 @@ async def test_no_savepoint_of_the_library_s_is_left(
             await conn.execute("RELEASE SAVEPOINT assessments_block")
 
 
+@pytest.mark.parametrize("in_a_batch", [False, True])
+@pytest.mark.parametrize("key", [None, uuid4()], ids=["without a key", "with a key"])
 async def test_a_user_who_appears_between_two_statements_is_known(
-    instrumented: Any, conn: Connection
+    instrumented: Any, conn: Connection, key: UUID | None, *, in_a_batch: bool
 ) -> None:
-    """A submission is stored then, with a key or without: it is neither refused nor a conflict."""
-    for number, key in enumerate((None, uuid4())):
-        user_id = 2**33 + number
-        add = "INSERT INTO users (user_id) OVERRIDING SYSTEM VALUE VALUES ($1)"
-        instrumented.after_row = partial(conn.execute, add, user_id)
+    """A submission is stored then, alone or in a batch: it is neither refused nor a conflict."""
+    add = "INSERT INTO users (user_id) OVERRIDING SYSTEM VALUE VALUES ($1)"
+    instrumented.then = partial(conn.execute, add, 2**33)
 
-        stored = await submit(instrumented, user_id=user_id, submission_key=key)
+    if in_a_batch:
+        batch = [new_response(user_id=2**33, submission_key=key)]
+        (stored,) = await submit_responses(instrumented, batch)
+    else:
+        stored = await submit(instrumented, user_id=2**33, submission_key=key)
 
-        assert await get_responses(conn, user_id=user_id) == [stored]
+    assert await get_responses(conn, user_id=2**33) == [stored]
 
 
 async def test_a_row_erased_between_two_statements_is_stored_again(
@@ -141,7 +155,7 @@ async def test_a_row_erased_between_two_statements_is_stored_again(
     """A retry whose row is erased at that very moment stores it anew."""
     arguments: dict[str, Any] = {"anonymous_token": token, "submission_key": uuid4()}
     first = await submit(conn, **arguments)
-    instrumented.after_row = partial(delete_responses, conn, anonymous_token=token)
+    instrumented.then = partial(delete_responses, conn, anonymous_token=token)
 
     second = await submit(instrumented, **arguments)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from assessments.testing import migrations
 from tests.helpers.rows import new_user, submit
 from tests.helpers.traffic import submit_without_key
 from tests.helpers.yoyo import IDS, MIGRATIONS, STANDALONE, migrate, schema, yoyo
@@ -227,3 +229,11 @@ def test_landed_migrations_are_never_edited() -> None:
         ).hexdigest()
         for path in MIGRATIONS.rglob("*.sql")
     }
+
+
+def test_a_failure_to_apply_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody goes on with a database without its tables; yoyo's reason is on standard error."""
+    with pytest.raises(subprocess.CalledProcessError):
+        migrations.apply("postgresql://postgres@/postgres?host=/nowhere")
+
+    assert "/nowhere" in capfd.readouterr().err

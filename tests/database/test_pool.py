@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
@@ -11,7 +11,11 @@ import pytest
 
 import assessments
 from assessments import create_pool, pool
+from tests.helpers.polling import until
 from tests.helpers.rows import submit
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 def with_parameter(url: str, parameter: str) -> str:
@@ -129,3 +133,26 @@ def test_an_unknown_pooler_mode_or_invalid_url_is_rejected(parameter: str, value
 
     assert raised.value.parameter == parameter
     assert not {"hunter2", "p[ass"} & set(re.findall(r"[\w\[]+", repr(raised.value)))
+
+
+async def test_a_call_cut_short_after_others_leaves_no_transaction_open(
+    database: str, conn: asyncpg.Connection[Any]
+) -> None:
+    """A call that fails between its preparation and its run is ended at the release."""
+    async with create_pool(database, pooler="transaction") as pool:
+        async with pool.acquire() as connection:
+            pid = connection.get_server_pid()
+            assert await connection.fetchval("SELECT $1::bigint", 1) == 1
+            with pytest.raises(asyncpg.DataError):
+                await connection.fetchval("SELECT $1::bigint", "not a key")
+
+        ended = "SELECT state = 'idle' AND query = 'SELECT' FROM pg_stat_activity WHERE pid = $1"
+        await until(conn, ended, pid, seconds=10)
+
+
+async def test_no_statement_stays_prepared(database: str, token: UUID) -> None:
+    """Not even the last one: its name could be another statement's at the next server process."""
+    async with create_pool(database, pooler="transaction") as pool, pool.acquire() as connection:
+        await submit(connection, anonymous_token=token)
+
+        assert await connection.fetchval("SELECT count(*) FROM pg_prepared_statements") == 0
