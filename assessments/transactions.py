@@ -25,7 +25,8 @@ def check_task(conn: object) -> None:
 
     What a second task sends there would become part of that block, and be rolled back with it.
     """
-    if _tasks and (task := _tasks.get(id(conn))) and task is not asyncio.current_task():
+    task = _tasks.get(id(conn)) if _tasks else None
+    if task and not task.done() and task is not asyncio.current_task():
         raise InvalidInput("conn", "is in use by another task: each task needs its own connection")
 
 
