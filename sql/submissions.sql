@@ -38,8 +38,7 @@ RETURNING
 -- row for each, in the order given: the row stored, or nulls. Where one user_id is not in users,
 -- nothing is stored. Responses whose submission key is taken are left out: with keys, only in a
 -- transaction in which get_submitted_responses then finds those left out, or else all is rolled
--- back. Where a trigger of the host's drops some of the other rows, it fails: all or
--- nothing.
+-- back. All or nothing: where a trigger of the host's drops some of the other rows, it fails.
 -- At most as many rows written as given; for each response one probe of the key of users and one of
 -- idx_assessment_responses_submission_key.
 WITH given AS (
