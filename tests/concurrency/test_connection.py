@@ -51,10 +51,14 @@ class Instrumented(asyncpg.Connection):  # not generic at run time
             await then()
 
     async def execute(self, query: str, *arguments: Any, **options: Any) -> str:
-        """Refuse the command that the test sets."""
-        if query.startswith(self.__dict__.get("refused", "-")):
+        """Fail at the first savepoint after the test says so, before it is sent or after."""
+        fails = self.__dict__.pop("fails", None) if query.startswith("SAVEPOINT") else None
+        if fails == "before":
             raise OSError
-        return await super().execute(query, *arguments, **options)
+        status = await super().execute(query, *arguments, **options)
+        if fails == "after":
+            raise OSError
+        return status
 
 
 @pytest.fixture
@@ -102,18 +106,21 @@ async def test_tasks_that_take_turns_share_a_connection(
     assert await counts(conn) == (2, 0)
 
 
-async def test_the_caller_s_savepoints_stay(instrumented: Any, user_id: int, token: UUID) -> None:
-    """A claim that fails at its own savepoint rolls back none of the caller's, of any name."""
+@pytest.mark.parametrize("fails", ["before", "after"])
+async def test_the_caller_s_savepoints_stay_the_caller_s(
+    instrumented: Any, user_id: int, token: UUID, fails: str
+) -> None:
+    """A claim that fails at its own savepoint, sent or not, changes what none of theirs means."""
     async with open_transaction(instrumented):
         await instrumented.execute("SAVEPOINT assessments")
         await submit(instrumented, anonymous_token=token)
-        instrumented.refused = "SAVEPOINT"
+        instrumented.fails = fails
         with pytest.raises(OSError):  # noqa: PT011 - the host's own
             await claim_assessment_responses(instrumented, anonymous_token=token, user_id=user_id)
         assert await counts(instrumented) == (1, 0)
-        await instrumented.execute("RELEASE SAVEPOINT assessments")
+        await instrumented.execute("ROLLBACK TO SAVEPOINT assessments")
 
-    assert await counts(instrumented) == (1, 0)
+    assert await counts(instrumented) == (0, 0)
 
 
 @pytest.mark.parametrize("fails", [False, True])
