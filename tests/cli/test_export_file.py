@@ -171,10 +171,11 @@ async def test_a_file_that_the_disk_refuses_does_not_appear(
     source: Database, tmp_path: Path
 ) -> None:
     """Where a write fails half-way, the command ends with status 1 and leaves nothing."""
-    await source.fill(100)
+    await source.fill(5000)
 
     def limit_file_size() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        size = 2**20  # enough for what coverage writes at the end
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     process = source.start("export", "--output", tmp_path / "out.jsonl", preexec_fn=limit_file_size)
     _, errors = process.communicate(timeout=30)
