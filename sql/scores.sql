@@ -20,7 +20,8 @@ RETURNING
 -- name: record_scores(response_ids, score_datas, model_ids, prompt_versions)
 -- Appends many scores and returns them in the order given: arrays of equal length, one element for
 -- each score. All or nothing: where one response does not exist, nothing is stored and no row comes
--- back; where a trigger of the host's drops some of the rows, it fails. The responses are locked as in record_score, in the order of their keys.
+-- back; where a trigger of the host's drops some of the rows, it fails. The responses are locked as
+-- in record_score, in the order of their keys.
 WITH given AS (
     SELECT g.number, g.response_id, g.score_data, g.model_id, g.prompt_version
     FROM unnest(
@@ -79,17 +80,9 @@ ORDER BY s.score_id;
 -- name: get_unknown_responses(response_ids)
 -- For each of these, in the order given: true where it does not exist, else null. Why a score was
 -- not stored. One probe of the primary key of assessment_responses for each.
-SELECT
-    CASE
-        WHEN
-            NOT EXISTS (
-                SELECT 1
-                FROM assessment_responses AS r
-                WHERE r.response_id = g.response_id
-            )
-            THEN TRUE
-    END AS unknown_response
+SELECT nullif(r.response_id IS NULL, FALSE) AS unknown_response
 FROM pg_catalog.unnest(:response_ids::text[]::bigint[]) WITH ORDINALITY AS g (response_id, number)
+LEFT JOIN assessment_responses AS r ON g.response_id = r.response_id
 ORDER BY g.number;
 
 

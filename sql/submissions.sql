@@ -120,8 +120,9 @@ ORDER BY g.number;
 -- name: get_submitted_responses(submission_keys, user_ids, anonymous_tokens, question_ids, module_slugs, learning_outcome_ids, content_ids, answer_texts, answer_metadatas)
 -- What a submit has left out: arrays of equal length, one element for each response. Returns one
 -- row for each, in the order given: the row stored under its key, if owner and content are the
--- same, or else nulls and the reason: unknown_user is true where the user is not in users, taken_key
--- where the key is another's or was used with different content, or row-level security may hide it.
+-- same, or else nulls and the reason: unknown_user is true where the user is not in users,
+-- taken_key where the key is another's or was used with different content, or row-level security
+-- may hide it.
 -- For each response one probe of idx_assessment_responses_submission_key, of the primary key of
 -- assessment_responses and of the key of users.
 SELECT
