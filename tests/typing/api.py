@@ -15,6 +15,7 @@ from assessments import (
     AssessmentScore,
     NewResponse,
     NewScore,
+    ResponseWithScores,
     ScoredResponse,
     backoffice,
 )
@@ -68,6 +69,14 @@ async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None
     assert_type(score, AssessmentScore)
     assert_type(score["score_data"], dict[str, Any])
     assert_type(score["model_id"], str | None)
+    once = await backoffice.record_score_once(
+        conn, response_id=1, score_data={}, model_id="m", prompt_version="p"
+    )
+    assert_type(once, AssessmentScore | None)
+    found = await assessments.get_response(conn, response_id=1, user_id=1)
+    assert_type(found, AssessmentResponse | None)
+    assert_type(await backoffice.get_responses_by_id(conn, [1, 2]), list[AssessmentResponse])
+    assert_type(await backoffice.get_scores(conn, response_id=1), list[AssessmentScore])
 
 
 async def returns_typed_rows_of_everything_else(conn: asyncpg.Connection[Any]) -> None:
@@ -90,6 +99,10 @@ async def returns_typed_rows_of_everything_else(conn: asyncpg.Connection[Any]) -
     assert_type(scored, list[ScoredResponse])
     assert_type(scored[0]["latest_score"], AssessmentScore | None)
     assert_type(scored[0]["answer_text"], str)
+    test = await assessments.get_latest_responses_with_latest_score(
+        conn, user_id=1, human_first=True
+    )
+    assert_type(test, list[ScoredResponse])
     assert_type(await assessments.delete_responses(conn, user_id=1), int)
     scores: list[NewScore] = [{"response_id": 1, "score_data": {}, "model_id": "m"}]
     assert_type(await backoffice.record_scores(conn, scores), list[AssessmentScore])
@@ -101,6 +114,9 @@ async def returns_typed_rows_of_everything_else(conn: asyncpg.Connection[Any]) -
     )
     async for response in backoffice.iter_responses(conn, since=datetime.now().astimezone()):
         assert_type(response, AssessmentResponse)
+    async for scored_response in backoffice.iter_responses_with_scores(conn, user_id=1):
+        assert_type(scored_response, ResponseWithScores)
+        assert_type(scored_response["scores"], list[AssessmentScore])
 
 
 async def a_pool_is_asyncpg_s() -> None:
@@ -116,6 +132,7 @@ async def mistakes_are_errors(conn: asyncpg.Connection[Any]) -> None:
     await assessments.get_responses(None, user_id=1)  # type: ignore[arg-type]
     await assessments.submit_response(conn, user_id=1)  # type: ignore[call-arg]
     await backoffice.record_score(conn, response_id=1)  # type: ignore[call-arg]
+    await backoffice.record_score_once(conn, response_id=1, score_data={})  # type: ignore[call-arg]
     no_answer: NewResponse = {"question_id": "q", "module_slug": "m"}  # type: ignore[typeddict-item]
     await assessments.submit_responses(conn, [no_answer])
     assessments.create_pool("postgresql://", pooler="session")  # type: ignore[arg-type]
