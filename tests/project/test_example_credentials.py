@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+pytestmark = pytest.mark.usefixtures("queue")
+
 BAD_TOKENS = ("", "x", str(UUID(int=0)))
 ATTRIBUTES = {"HttpOnly", "Path=/", "SameSite=lax", "Secure"}
 MONTH = "Max-Age=2592000"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     import asyncpg
 
+pytestmark = pytest.mark.usefixtures("queue")
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
