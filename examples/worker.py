@@ -42,7 +42,7 @@ log = logging.getLogger("worker")
 AI_CALLS = 4  # at once
 AI_SECONDS = 60.0  # the longest
 RETRIES = 5
-RETRY_SECONDS = float(os.environ.get("RETRY_SECONDS", "2"))  # before the first; then doubled
+RETRY_SECONDS = float(os.environ.get("RETRY_SECONDS", "10"))  # before the first; then doubled
 # A job whose worker has been silent for so long is delivered again.
 SILENCE = timedelta(seconds=float(os.environ.get("SILENCE_SECONDS", "30")))
 

@@ -37,9 +37,7 @@ async def install(database: str) -> None:
     await connection.close()
 
 
-async def submit_with_jobs(
-    conn: asyncpg.Connection[Any], answers: list[str], by: By = BY, **owner: Any
-) -> list[int]:
+async def submit_with_jobs(conn: Any, answers: list[str], by: By = BY, **owner: Any) -> list[int]:
     """Submit the answers with a job for each, in one transaction; return the responses' ids."""
     async with conn.transaction():
         stored = await assessments.submit_responses(

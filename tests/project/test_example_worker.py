@@ -16,7 +16,7 @@ import assessments
 from assessments import backoffice
 from examples import worker
 from examples.jobs import By, enqueue, enqueue_backlog
-from tests.helpers import codecs
+from tests.helpers import codecs, pgbouncer
 from tests.helpers.programs import until
 from tests.helpers.rows import SECRET, ids, submit
 from tests.helpers.scoring import (
@@ -177,6 +177,25 @@ async def test_a_second_job_is_not_enqueued_while_one_is_waiting(
 
     assert await scored(conn) == [response_id]
     assert await jobs(conn) == {}
+
+
+@pytest.mark.skipif(pgbouncer.binary() is None, reason="PgBouncer is not installed")
+async def test_a_service_behind_a_pooler_enqueues(
+    database: str, conn: asyncpg.Connection[Any], pool: Any, user_id: int
+) -> None:
+    """Through a transaction-mode pooler each response gets its job, which a worker takes."""
+    with pgbouncer.running(database) as url:
+        async with assessments.create_pool(url, pooler="transaction") as pooled:
+
+            async def submit_one(answer: str) -> None:
+                async with pooled.acquire() as connection:
+                    await submit_with_jobs(connection, [answer], user_id=user_id)
+
+            await asyncio.gather(*(submit_one(answer) for answer in ANSWERS[:30]))
+
+    await finish(pool)
+
+    assert len(await scored(conn)) == 30
 
 
 @pytest.mark.parametrize("codec", codecs.NAMES)
