@@ -8,6 +8,7 @@ import re
 import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from pgqueuer.queries import Queries
@@ -16,7 +17,7 @@ import assessments
 from assessments import backoffice
 from examples import worker
 from examples.jobs import By, enqueue, enqueue_backlog
-from tests.helpers import codecs, pgbouncer
+from tests.helpers import codecs, pages, pgbouncer
 from tests.helpers.programs import until
 from tests.helpers.rows import SECRET, ids, submit
 from tests.helpers.scoring import (
@@ -209,6 +210,35 @@ async def test_a_worker_reads_jobs_of_a_host_with_a_json_codec(
     await finish(pool)
 
     assert await scored(conn) == submitted
+
+
+async def test_the_rights_in_the_page_suffice(
+    database: str, conn: asyncpg.Connection[Any], user_id: int, tmp_path: Path
+) -> None:
+    """With the grants of docs/deploying.md the service enqueues, and a worker scores and holds."""
+    service, scorer = (f"{name}_{uuid4().hex}" for name in ("service", "worker"))
+    (grants,) = pages.blocks("docs/deploying.md", "sql", "The queue")
+    await conn.execute(f"CREATE ROLE {service}; CREATE ROLE {scorer}")
+    await conn.execute(
+        grants.replace("assessments_app", service).replace("assessments_worker", scorer)
+    )
+    tables = "assessment_responses, assessment_scores"
+    await conn.execute(f"GRANT SELECT, INSERT, UPDATE ON {tables}, users TO {service}, {scorer}")
+    try:
+        async with conn.transaction():
+            await conn.execute(f"SET LOCAL ROLE {service}")
+            failing, fine = await submit_with_jobs(conn, ["nonsense", "fine"], user_id=user_id)
+        as_scorer = f"{database}{'&' if '?' in database else '?'}role={scorer}"
+        for name, option in (("backlog", "--enqueue-backlog"), ("worker", "--once")):
+            with running(tmp_path / name, as_scorer, option) as process:
+                assert await asyncio.to_thread(process.wait, 60) == 0
+        async with conn.transaction():  # a worker does it now and then, and hides a failure
+            await conn.execute(f"SET LOCAL ROLE {scorer}")
+            await Queries.from_asyncpg_connection(conn).aggregate_logs()
+        assert await scored(conn) == [fine]
+        assert (await jobs(conn))[failing] == "failed"
+    finally:
+        await conn.execute(f"DROP OWNED BY {service}, {scorer}; DROP ROLE {service}, {scorer}")
 
 
 @pytest.mark.parametrize(
