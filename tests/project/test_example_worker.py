@@ -189,7 +189,7 @@ async def test_a_held_job_is_retried_on_request(
 async def test_workers_on_one_response_store_one_score(
     conn: asyncpg.Connection[Any], pool: Any, user_id: int
 ) -> None:
-    """Where a job is delivered again while its first worker is still at work, one of them stores."""
+    """Where a job is delivered again while its first worker is at work, one of them stores."""
     response_id = (await submit(conn, user_id=user_id))["response_id"]
     both = asyncio.Event()
     called = []
