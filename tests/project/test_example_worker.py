@@ -53,7 +53,10 @@ async def test_eight_workers_make_one_ai_call_for_each_answer(
     names = [tmp_path / f"worker{number}" for number in range(8)]
 
     with ExitStack() as stack:
-        processes = [stack.enter_context(running(name, database, "--once")) for name in names]
+        processes = [
+            stack.enter_context(running(name, database, "--once", SILENCE_SECONDS="30"))
+            for name in names
+        ]
         for process in processes:
             assert await asyncio.to_thread(process.wait, 60) == 0
 
@@ -76,13 +79,13 @@ async def test_answers_of_killed_workers_are_scored_once(
     submitted = await submit_with_jobs(conn, ANSWERS, user_id=user_id)
     killed = [tmp_path / f"killed{number}" for number in range(3)]
     others = [tmp_path / f"other{number}" for number in range(5)]
-    hangs = {"HANGS_AFTER": "10", "RELEASE": str(tmp_path / "never")}
+    hangs: Any = {"HANGS_AFTER": "10", "RELEASE": str(tmp_path / "never")}
 
     async def are_hanging() -> bool:
         return all(len(noted(name)) == 10 + worker.AI_CALLS for name in killed)
 
     async def others_are_busy() -> bool:
-        return all(noted(name) for name in others)
+        return any(noted(name) for name in others)
 
     async def is_empty() -> bool:
         return await jobs(conn) == {}
