@@ -61,8 +61,10 @@ async def work_on(
     pool: Any, response_id: int, by: By, ai: Callable[[str], Awaitable[dict[str, Any]]]
 ) -> str:
     """Score one response, unless it is already scored or was erased; return what was done."""
-    found = await backoffice.get_unscored_responses(
-        pool, **by._asdict(), after=response_id - 1, up_to=response_id
+    found = await retried(
+        lambda: backoffice.get_unscored_responses(
+            pool, **by._asdict(), after=response_id - 1, up_to=response_id
+        )
     )
     if not found:
         return "already scored, or erased"
