@@ -16,19 +16,24 @@ from assessments.records import (
     AssessmentScore,
     NewResponse,
     NewScore,
+    ResponseWithScores,
     ScoredResponse,
 )
 from assessments.responses import (
     claim_assessment_responses,
     delete_responses,
     get_latest_responses,
+    get_response,
     get_responses,
     get_responses_for_question,
-    get_responses_with_latest_score,
     submit_response,
     submit_responses,
 )
-from assessments.scores import get_scores
+from assessments.scores import (
+    get_latest_responses_with_latest_score,
+    get_responses_with_latest_score,
+    get_scores,
+)
 
 __all__ = [
     "AssessmentResponse",
@@ -38,6 +43,7 @@ __all__ = [
     "NewResponse",
     "NewScore",
     "NotStored",
+    "ResponseWithScores",
     "ScoredResponse",
     "SubmissionConflict",
     "UnknownResponse",
@@ -48,6 +54,8 @@ __all__ = [
     "create_pool",
     "delete_responses",
     "get_latest_responses",
+    "get_latest_responses_with_latest_score",
+    "get_response",
     "get_responses",
     "get_responses_for_question",
     "get_responses_with_latest_score",

@@ -116,13 +116,13 @@ class NotStored(_BatchItemError):
 
 
 class UnsafeIsolation(AssessmentsError):
-    """A claim was tried in a REPEATABLE READ or SERIALIZABLE transaction; nothing was changed.
+    """A claim, or a score once, in a REPEATABLE READ or SERIALIZABLE transaction; nothing changed.
 
-    There a claim cannot see what other claims committed since the transaction began, so it
-    could give a user two sets of answers to one question; and PostgreSQL fails a SERIALIZABLE
-    transaction for that only if the other one was SERIALIZABLE too. Claim at READ COMMITTED,
-    which is PostgreSQL's default.
+    There the call cannot see what others committed since the transaction began, so it could give a
+    user two sets of answers to one question, or a response two scores by one model and prompt
+    version; and PostgreSQL fails a SERIALIZABLE transaction for that only if the other one was
+    SERIALIZABLE too. Call it at READ COMMITTED, which is PostgreSQL's default.
     """
 
     def __str__(self) -> str:
-        return "a claim is safe in a READ COMMITTED transaction only"
+        return "a claim, or a score recorded once, is safe in a READ COMMITTED transaction only"

@@ -104,7 +104,7 @@ queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")  # typ
 
 
 def named(name: str) -> Any:
-    """Return the query *name*, such as ``get_responses`` or ``cli.export_details``."""
+    """Return the query *name*, such as ``get_responses`` or ``cli.import_responses``."""
     return attrgetter(name)(queries)
 
 

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-__all__ = ["AssessmentResponse", "AssessmentScore", "NewResponse", "NewScore", "ScoredResponse"]
+__all__ = [
+    "AssessmentResponse",
+    "AssessmentScore",
+    "NewResponse",
+    "NewScore",
+    "ResponseWithScores",
+    "ScoredResponse",
+]
 
 
 class AssessmentResponse(TypedDict):
@@ -55,6 +62,12 @@ class ScoredResponse(AssessmentResponse):
     """A response with its newest score, or ``None`` where it has no score."""
 
     latest_score: AssessmentScore | None
+
+
+class ResponseWithScores(AssessmentResponse):
+    """A response with all its scores, newest first."""
+
+    scores: list[AssessmentScore]
 
 
 class _RequiredOfResponse(TypedDict):
@@ -100,28 +113,35 @@ def to_response(row: Record, *extra: str) -> AssessmentResponse:
     return cast("AssessmentResponse", record)
 
 
-def to_score(row: Record) -> AssessmentScore:
-    """Return *row* of a scores query as a record."""
+def to_score(row: Record, *extra: str) -> AssessmentScore:
+    """Return *row* of a scores query as a record, without its *extra* columns."""
     record = dict(row)
+    for name in extra:
+        record.pop(name, None)
     record["score_data"] = _decode(record["score_data"])[0]
     return cast("AssessmentScore", record)
 
 
 def to_scored_response(row: Record) -> ScoredResponse:
     """Return *row* of a query of responses with their newest score as a record."""
-    record = dict(row)
-    record["answer_metadata"] = _decode(record["answer_metadata"])[0]
-    newest = {
-        "score_id": record.pop("score_id"),
-        "response_id": record["response_id"],
-        "score_data": record.pop("score_data"),
-        "model_id": record.pop("model_id"),
-        "prompt_version": record.pop("prompt_version"),
-        "created_at": record.pop("scored_at"),
+    response, score = to_response_and_score(row)
+    return cast("ScoredResponse", {**response, "latest_score": score})
+
+
+def to_response_and_score(row: Record) -> tuple[AssessmentResponse, AssessmentScore | None]:
+    """Return *row* of a query of responses, each with a score or nulls, as two records."""
+    response = dict(row)
+    response.pop("submission_key", None)
+    response["answer_metadata"] = _decode(response["answer_metadata"])[0]
+    score = {
+        "score_id": response.pop("score_id"),
+        "response_id": response["response_id"],
+        "score_data": response.pop("score_data"),
+        "model_id": response.pop("model_id"),
+        "prompt_version": response.pop("prompt_version"),
+        "created_at": response.pop("scored_at"),
     }
-    if newest["score_id"] is None:
-        record["latest_score"] = None
-    else:
-        newest["score_data"] = _decode(newest["score_data"])[0]
-        record["latest_score"] = newest
-    return cast("ScoredResponse", record)
+    if score["score_id"] is None:
+        return cast("AssessmentResponse", response), None
+    score["score_data"] = _decode(score["score_data"])[0]
+    return cast("AssessmentResponse", response), cast("AssessmentScore", score)

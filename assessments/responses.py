@@ -15,7 +15,7 @@ from asyncpg import LockNotAvailableError
 from assessments.errors import UnknownUser, UnsafeIsolation
 from assessments.event_loop import map_in_slices
 from assessments.queries import queries
-from assessments.records import to_response, to_scored_response
+from assessments.records import to_response
 from assessments.submissions import store_response, store_responses
 from assessments.transactions import atomic
 from assessments.validation.arguments import (
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from assessments.queries import Connection
-    from assessments.records import AssessmentResponse, NewResponse, ScoredResponse
+    from assessments.records import AssessmentResponse, NewResponse
 
 _CLAIM_WAITS_FOR = (
     "The claim waited for another transaction: a claim of the same token or for the same user, an "
@@ -50,9 +50,9 @@ __all__ = [
     "claim_assessment_responses",
     "delete_responses",
     "get_latest_responses",
+    "get_response",
     "get_responses",
     "get_responses_for_question",
-    "get_responses_with_latest_score",
     "submit_response",
     "submit_responses",
 ]
@@ -141,6 +141,35 @@ async def submit_responses(
     return await store_responses(conn, columns)
 
 
+async def get_response(
+    conn: Connection,
+    *,
+    response_id: int,
+    user_id: int | None = None,
+    anonymous_token: UUID | str | None = None,
+) -> AssessmentResponse | None:
+    """Return one of an owner's responses by its id.
+
+    Args:
+        conn: An asyncpg connection, a pool's connection, or a pool.
+        response_id: The response.
+        user_id: The signed-in owner.
+        anonymous_token: The anonymous owner. At least one owner is given; with both, the
+            response may be of either.
+
+    Returns:
+        The row, or ``None`` if it does not exist or belongs to another owner: the caller cannot
+        tell which.
+
+    Raises:
+        InvalidInput: No owner is given, or an argument breaks a rule above.
+    """
+    owner = check_owner(user_id, anonymous_token)
+    response_id = check_bigint("response_id", response_id)
+    row = await queries.get_response(conn, **owner, response_id=response_id)
+    return None if row is None else to_response(row)
+
+
 async def get_responses(
     conn: Connection,
     *,
@@ -175,42 +204,6 @@ async def get_responses(
     owner = check_owner(user_id, anonymous_token)
     page = check_page(owner, module_slug, question_id, limit, before)
     return await map_in_slices(to_response, await queries.get_responses(conn, **page))
-
-
-async def get_responses_with_latest_score(
-    conn: Connection,
-    *,
-    user_id: int | None = None,
-    anonymous_token: UUID | str | None = None,
-    module_slug: str | None = None,
-    question_id: str | None = None,
-    limit: int | None = None,
-    before: tuple[datetime, int] | None = None,
-) -> list[ScoredResponse]:
-    """List an owner's responses, newest first, each with its newest score, in one query.
-
-    Args:
-        conn: An asyncpg connection, a pool's connection, or a pool.
-        user_id: The signed-in owner.
-        anonymous_token: The anonymous owner. At least one owner is given; with both, the rows
-            of either come back in one order.
-        module_slug: Only responses of this module.
-        question_id: Only responses to this question.
-        limit: At most so many rows, 1 to 10,000; all, if left out.
-        before: Only rows after this one in the list: ``(created_at, response_id)`` of the last
-            row of the page before.
-
-    Returns:
-        What `get_responses` returns, each row with *latest_score*: its newest score by
-        ``created_at``, then ``score_id``, or ``None``.
-
-    Raises:
-        InvalidInput: No owner is given, or an argument breaks a rule above.
-    """
-    owner = check_owner(user_id, anonymous_token)
-    page = check_page(owner, module_slug, question_id, limit, before)
-    rows = await queries.get_responses_with_latest_score(conn, **page)
-    return await map_in_slices(to_scored_response, rows)
 
 
 async def get_responses_for_question(

@@ -4,27 +4,73 @@
 -- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
--- name: get_unscored_responses(model_id, prompt_version, after_response_id, up_to_response_id, max_rows)
+-- name: get_responses_by_id(response_ids)
+-- These responses, in the order of their keys, without those that do not exist. One probe of the
+-- primary key of assessment_responses for each.
+SELECT
+    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
+FROM assessment_responses
+WHERE response_id = any(:response_ids::text[]::bigint[])
+ORDER BY response_id;
+
+
+-- name: get_unscored_responses(model_id, prompt_version, module_slug, question_id, latest_attempts_only, skip_human_scored, after_response_id, up_to_response_id, max_rows)
 -- Responses without a score, oldest key first; with a model, a prompt version or both, responses
--- without a score by these; within a range of keys. The cursor is the key of the last row seen.
+-- without a score by these; within the module, the question and a range of keys. With
+-- latest_attempts_only, none that its owner has followed by a newer one to the same question; with
+-- skip_human_scored, none with a score without a model, a person's. The cursor is the key of the
+-- last row seen.
 -- Scans the primary key from the cursor on and probes idx_assessment_scores_response_id for each
 -- row until max_rows are found: scored rows cost nothing behind the cursor and one probe each
--- ahead of it.
+-- ahead of it. With latest_attempts_only, each unscored row is one more probe: the user's attempts
+-- at the question through idx_assessment_responses_question, the anonymous owner's newer responses
+-- through idx_assessment_responses_anon.
 WITH unscored AS (
     SELECT candidate.response_id
     FROM assessment_responses AS candidate
     WHERE
         candidate.response_id > coalesce(:after_response_id::bigint, 0)
         AND candidate.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
-        -- A count and not NOT EXISTS, which may be planned as a merge join with all scores.
+        AND (:module_slug::text IS NULL OR candidate.module_slug = :module_slug::text)
+        AND (:question_id::text IS NULL OR candidate.question_id = :question_id::text)
+        -- Counts and not NOT EXISTS, which may be planned as a merge join with all scores.
         AND (
             SELECT pg_catalog.count(*)
             FROM assessment_scores AS s
             WHERE
                 s.response_id = candidate.response_id
-                AND (:model_id::text IS NULL OR s.model_id = :model_id::text)
-                AND (:prompt_version::text IS NULL OR s.prompt_version = :prompt_version::text)
+                AND (
+                    (
+                        (:model_id::text IS NULL OR s.model_id = :model_id::text)
+                        AND (
+                            :prompt_version::text IS NULL
+                            OR s.prompt_version = :prompt_version::text
+                        )
+                    )
+                    OR (:skip_human_scored::boolean AND s.model_id IS NULL)
+                )
         ) = 0
+        AND (
+            NOT :latest_attempts_only::boolean
+            OR (
+                SELECT pg_catalog.count(*)
+                FROM assessment_responses AS newer
+                WHERE
+                    newer.user_id = candidate.user_id
+                    AND newer.question_id = candidate.question_id
+                    AND (newer.created_at, newer.response_id)
+                    > (candidate.created_at, candidate.response_id)
+            ) + (
+                SELECT pg_catalog.count(*)
+                FROM assessment_responses AS newer
+                WHERE
+                    newer.anonymous_token = candidate.anonymous_token
+                    AND newer.question_id = candidate.question_id
+                    AND (newer.created_at, newer.response_id)
+                    > (candidate.created_at, candidate.response_id)
+            ) = 0
+        )
     ORDER BY candidate.response_id
     LIMIT :max_rows::bigint
 )
@@ -93,6 +139,100 @@ UNION ALL
     LIMIT :max_rows::bigint
 )
 ORDER BY response_id
+LIMIT :max_rows::bigint;
+
+
+-- name: iter_responses_with_scores(module_slug, question_id, since, until, after_response_id, after_scored_at, after_score_id, max_rows)
+-- One batch of the iteration of iter_responses, with the submission key and the scores: a row for
+-- each score, oldest first within the response, or one with nulls in the score's columns. The
+-- cursor is the last row seen, so that the scores of one response can be in several batches.
+-- Scans the primary key of assessment_responses from the cursor on, with one probe of
+-- idx_assessment_scores_response_id for each row, until max_rows are found.
+SELECT
+    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+    r.learning_outcome_id, r.content_id, r.answer_text,
+    r.answer_metadata::varchar AS answer_metadata, r.created_at, r.submission_key,
+    s.score_id, s.score_data::varchar AS score_data, s.model_id, s.prompt_version,
+    s.created_at AS scored_at
+FROM assessment_responses AS r
+LEFT JOIN LATERAL (
+    SELECT
+        score.score_id, score.score_data, score.model_id, score.prompt_version, score.created_at
+    FROM assessment_scores AS score
+    WHERE score.response_id = r.response_id
+    -- Not joined as a whole: all of a response's scores, then the next response.
+    ORDER BY score.created_at, score.score_id
+) AS s ON TRUE
+WHERE
+    r.response_id >= coalesce(:after_response_id::bigint, 0)
+    AND (
+        r.response_id > coalesce(:after_response_id::bigint, 0)
+        OR (s.created_at, s.score_id) > (:after_scored_at::timestamptz, :after_score_id::bigint)
+    )
+    AND (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
+    AND (:question_id::text IS NULL OR r.question_id = :question_id::text)
+    AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
+    AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+ORDER BY r.response_id, s.created_at, s.score_id
+LIMIT :max_rows::bigint;
+
+
+-- name: iter_owner_responses_with_scores(user_id, anonymous_token, module_slug, question_id, since, until, after_response_id, after_scored_at, after_score_id, max_rows)
+-- One batch of the same iteration over the responses of either owner. A null owner matches nothing.
+-- Each batch finds the owner's rows as iter_owner_responses does, then probes
+-- idx_assessment_scores_response_id once for each response of the batch.
+WITH owned AS (
+    (
+        SELECT response_id
+        FROM assessment_responses
+        WHERE
+            user_id = :user_id::bigint
+            AND response_id >= coalesce(:after_response_id::bigint, 0)
+            AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+            AND (:question_id::text IS NULL OR question_id = :question_id::text)
+            AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
+            AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        ORDER BY response_id + 0
+        -- One more: of the cursor's response nothing may be left.
+        LIMIT :max_rows::bigint + 1
+    )
+    UNION ALL
+    (
+        SELECT response_id
+        FROM assessment_responses
+        WHERE
+            anonymous_token = :anonymous_token::uuid
+            AND response_id >= coalesce(:after_response_id::bigint, 0)
+            AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+            AND (:question_id::text IS NULL OR question_id = :question_id::text)
+            AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
+            AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        ORDER BY response_id + 0
+        LIMIT :max_rows::bigint + 1
+    )
+    ORDER BY response_id
+    LIMIT :max_rows::bigint + 1
+)
+
+SELECT
+    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+    r.learning_outcome_id, r.content_id, r.answer_text,
+    r.answer_metadata::varchar AS answer_metadata, r.created_at, r.submission_key,
+    s.score_id, s.score_data::varchar AS score_data, s.model_id, s.prompt_version,
+    s.created_at AS scored_at
+FROM owned AS o
+INNER JOIN assessment_responses AS r ON o.response_id = r.response_id
+LEFT JOIN LATERAL (
+    SELECT
+        score.score_id, score.score_data, score.model_id, score.prompt_version, score.created_at
+    FROM assessment_scores AS score
+    WHERE score.response_id = r.response_id
+    ORDER BY score.created_at, score.score_id
+) AS s ON TRUE
+WHERE
+    r.response_id > coalesce(:after_response_id::bigint, 0)
+    OR (s.created_at, s.score_id) > (:after_scored_at::timestamptz, :after_score_id::bigint)
+ORDER BY r.response_id, s.created_at, s.score_id
 LIMIT :max_rows::bigint;
 
 

@@ -3,6 +3,18 @@
 -- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
 
+-- name: get_response(response_id, user_id, anonymous_token)^
+-- One response, if it belongs to either owner; otherwise no row. A null owner matches nothing.
+-- One probe of the primary key of assessment_responses.
+SELECT
+    response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+    content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
+FROM assessment_responses
+WHERE
+    response_id = :response_id::bigint
+    AND (user_id = :user_id::bigint OR anonymous_token = :anonymous_token::uuid);
+
+
 -- name: get_responses(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
 -- The responses of either owner, newest first. A null owner matches nothing; a null module,
 -- question, cursor or max_rows does not restrict. The cursor is the last row of the page before.
@@ -45,9 +57,10 @@ ORDER BY created_at DESC, response_id DESC
 LIMIT :max_rows::bigint;
 
 
--- name: get_responses_with_latest_score(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
+-- name: get_responses_with_latest_score(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows, human_first)
 -- The same rows in the same order as get_responses, each with its newest score, or nulls in the
--- score's columns. One probe of idx_assessment_scores_response_id for each row returned.
+-- score's columns. With human_first a score without a model, a person's, goes before every model's.
+-- One probe of idx_assessment_scores_response_id for each row returned.
 WITH page AS (
     (
         SELECT
@@ -93,11 +106,10 @@ SELECT
 FROM page AS p
 LEFT JOIN LATERAL (
     SELECT
-        newest.score_id, newest.score_data::text AS score_data, newest.model_id,
-        newest.prompt_version, newest.created_at
-    FROM assessment_scores AS newest
-    WHERE newest.response_id = p.response_id
-    ORDER BY newest.created_at DESC, newest.score_id DESC
+        n.score_id, n.score_data::varchar AS score_data, n.model_id, n.prompt_version, n.created_at
+    FROM assessment_scores AS n
+    WHERE n.response_id = p.response_id
+    ORDER BY (:human_first::boolean AND n.model_id IS NULL) DESC, n.created_at DESC, n.score_id DESC
     LIMIT 1
 ) AS s ON TRUE
 ORDER BY p.created_at DESC, p.response_id DESC;
@@ -167,6 +179,58 @@ SELECT
     r.answer_metadata::varchar AS answer_metadata, r.created_at
 FROM latest AS l
 INNER JOIN assessment_responses AS r ON l.response_id = r.response_id
+ORDER BY r.created_at DESC, r.response_id DESC;
+
+
+-- name: get_latest_responses_with_latest_score(user_id, anonymous_token, module_slug, question_ids, human_first)
+-- The same rows in the same order as get_latest_responses, each with the score that
+-- get_responses_with_latest_score would show.
+-- Reads as get_latest_responses does, and idx_assessment_scores_response_id once for each row
+-- returned.
+WITH candidates AS (
+    SELECT response_id, question_id, created_at
+    FROM assessment_responses
+    WHERE
+        user_id = :user_id::bigint
+        AND question_id = any(:question_ids::text[])
+        AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+    UNION ALL
+    SELECT response_id, question_id, created_at
+    FROM assessment_responses
+    WHERE
+        user_id = :user_id::bigint
+        AND :question_ids::text[] IS NULL
+        AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+    UNION ALL
+    SELECT response_id, question_id, created_at
+    FROM assessment_responses
+    WHERE
+        anonymous_token = :anonymous_token::uuid
+        AND (:question_ids::text[] IS NULL OR question_id = any(:question_ids::text[]))
+        AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+),
+
+latest AS (
+    SELECT DISTINCT ON (question_id) response_id
+    FROM candidates
+    ORDER BY question_id ASC, created_at DESC, response_id DESC
+)
+
+SELECT
+    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+    r.learning_outcome_id, r.content_id, r.answer_text,
+    r.answer_metadata::varchar AS answer_metadata, r.created_at,
+    s.score_id, s.score_data, s.model_id, s.prompt_version, s.created_at AS scored_at
+FROM latest AS l
+INNER JOIN assessment_responses AS r ON l.response_id = r.response_id
+LEFT JOIN LATERAL (
+    SELECT
+        n.score_id, n.score_data::varchar AS score_data, n.model_id, n.prompt_version, n.created_at
+    FROM assessment_scores AS n
+    WHERE n.response_id = r.response_id
+    ORDER BY (:human_first::boolean AND n.model_id IS NULL) DESC, n.created_at DESC, n.score_id DESC
+    LIMIT 1
+) AS s ON TRUE
 ORDER BY r.created_at DESC, r.response_id DESC;
 
 

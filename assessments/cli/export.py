@@ -5,19 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from assessments.backoffice import iter_batches
 from assessments.cli import jsonl, options, output, progress, runner
-from assessments.queries import queries, text_arrays
+from assessments.queries import queries
+from assessments.walks import iter_batches_with_scores
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
 
     import asyncpg
 
-_BATCH = 200  # responses, each of up to a mebibyte and its scores
-_PAGE = 250  # scores, each of up to 256 KiB
-_CURSOR = ("response_id", "created_at", "score_id")
+_BATCH = 250  # rows, each a response of up to a mebibyte and a score of up to 256 KiB
 _FILTERS = ("user_id", "anonymous_token", "module_slug", "question_id", "since", "until")
 
 
@@ -63,31 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _export(pool: asyncpg.Pool[Any], filters: dict[str, Any], stream: BinaryIO) -> int:
-    count = 0
-    database = await queries.cli.get_database_identity(pool)
+    lines = jsonl.LineFormatter(await queries.cli.get_database_identity(pool))
     with progress.counting("exported") as show:
-        async for batch in iter_batches(pool, filters, _BATCH):
-            lines = jsonl.LineFormatter(batch, database)
-            async for details in _read_details(pool, [row["response_id"] for row in batch]):
-                output.write(stream, lines.add(details))
-            output.write(stream, lines.end())
-            count += lines.count
-            show(count)
-    return count
-
-
-async def _read_details(
-    pool: asyncpg.Pool[Any], response_ids: list[int]
-) -> AsyncIterator[list[Any]]:
-    """Yield the scores of a batch in pages, without those of responses erased since it was read."""
-    cursor: dict[str, Any] = dict.fromkeys(_CURSOR)
-    while True:
-        arguments = {**text_arrays({"response_id": response_ids}), "max_rows": _PAGE}
-        page = await queries.cli.export_details(
-            pool, **arguments, **{f"after_{name}": value for name, value in cursor.items()}
-        )
-        yield page
-        if len(page) < _PAGE:
-            return
-        cursor = {name: page[-1][name] for name in _CURSOR}
-        response_ids = [each for each in response_ids if each >= cursor["response_id"]]
+        async for rows in iter_batches_with_scores(pool, filters, _BATCH):
+            output.write(stream, lines.add(rows))
+            show(lines.count)
+        output.write(stream, lines.end())
+    return lines.count

@@ -51,14 +51,13 @@ _JSON_COLUMNS = ("answer_metadata", "score_data")
 
 
 class LineFormatter:
-    """The lines of a batch of responses, from rows of responses and of ``export_details``.
+    """The lines of an export, from rows of ``iter_responses_with_scores``.
 
     JSON columns are in the rows as text and go on unchanged, so that no number is rounded.
     """
 
-    def __init__(self, responses: Iterable[Any], database: str) -> None:
+    def __init__(self, database: str) -> None:
         self.count = 0
-        self._responses = {row["response_id"]: row for row in responses}
         self._database = _encode(database)
         self._response_id: int | None = None
         self._members = ""
@@ -67,16 +66,16 @@ class LineFormatter:
         self._times: Counter[bytes] = Counter()
         self._timed_at: datetime | None = None
 
-    def add(self, details: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-        """Yield the lines that *details*, the next rows, complete."""
-        for detail in details:
-            if detail["response_id"] != self._response_id:
+    def add(self, rows: Iterable[Any]) -> Iterator[bytes]:
+        """Yield the lines that *rows*, the next ones, complete."""
+        for row in rows:
+            if row["response_id"] != self._response_id:
                 yield from self.end()
-                self._begin(detail)
-            if detail["score_data"] is not None:
+                self._begin(row)
+            if row["score_data"] is not None:
                 if self._size > _LINE_BYTES:
                     yield self._take_line()
-                self._add_score(detail)
+                self._add_score({**row, "created_at": row["scored_at"]})
 
     def end(self) -> Iterator[bytes]:
         """Yield the last line, if there is one."""
@@ -84,11 +83,10 @@ class LineFormatter:
             yield self._take_line()
             self._response_id = None
 
-    def _begin(self, detail: Mapping[str, Any]) -> None:
+    def _begin(self, row: Mapping[str, Any]) -> None:
         self.count += 1
-        self._response_id = detail["response_id"]
-        row = self._responses[self._response_id]
-        key = detail["submission_key"] or _derive_key(row)
+        self._response_id = row["response_id"]
+        key = row["submission_key"] or _derive_key(row)
         self._members = (
             f'{_members(row, _COLUMNS)}, "database": {self._database}, "submission_key": "{key}"'
         )

@@ -90,6 +90,14 @@ def check_identifiers(parameter: str, value: object) -> list[str]:
     return [check_identifier(f"{parameter}[{index}]", name) for index, name in names]
 
 
+def check_response_ids(parameter: str, value: object) -> list[int]:
+    """Return *value*, a list or other collection of at most `MAX_BATCH` keys."""
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise InvalidInput(parameter, "must be a list of int")
+    keys = enumerate(_limit_batch(parameter, value))
+    return [check_bigint(f"{parameter}[{index}]", key) for index, key in keys]
+
+
 def check_new_response(response: Mapping[str, Any]) -> Columns:
     """Return the columns of *response*, checked and encoded; it has exactly one owner."""
     if (response.get("user_id") is None) == (response.get("anonymous_token") is None):

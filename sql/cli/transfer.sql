@@ -1,4 +1,5 @@
--- Moving responses with their scores from one database to another: assessments export and import.
+-- Moving responses with their scores from one database to another: assessments import, and what
+-- assessments export adds to iter_responses_with_scores of backoffice.sql.
 -- Not for request handlers: no owner is checked here.
 --
 -- This text is what runs; the form is explained in submissions.sql and in sql/README.md. Functions
@@ -14,33 +15,6 @@ SELECT pg_catalog.concat_ws('/'::text, c.system_identifier, a.datid)
 FROM pg_catalog.pg_control_system() AS c
 CROSS JOIN pg_catalog.pg_stat_activity AS a
 WHERE a.pid = pg_catalog.pg_backend_pid();
-
-
--- name: export_details(response_ids, after_response_id, after_created_at, after_score_id, max_rows)
--- What an export adds to a batch of responses: the submission key, or null, and the scores, oldest
--- first. One row for each score, one with nulls for a response without any, none for a response
--- that no longer exists. The cursor is the last row seen.
--- One probe of the primary key of assessment_responses and one of idx_assessment_scores_response_id
--- for each response; only the score_data of the max_rows returned is read.
-SELECT
-    submission_key, response_id, score_data::text AS score_data, model_id, prompt_version,
-    created_at, score_id
-FROM (
-    SELECT
-        r.submission_key, r.response_id, s.score_data, s.model_id, s.prompt_version, s.created_at,
-        s.score_id
-    FROM assessment_responses AS r
-    LEFT JOIN assessment_scores AS s ON r.response_id = s.response_id
-    WHERE
-        r.response_id = any(:response_ids::text[]::bigint[])
-        AND (r.response_id, s.created_at, s.score_id) > (
-            coalesce(:after_response_id::bigint, 0::bigint), :after_created_at::timestamptz,
-            :after_score_id::bigint
-        )
-    ORDER BY r.response_id, s.created_at, s.score_id
-    LIMIT :max_rows::bigint
-) AS page
-ORDER BY response_id, created_at, score_id;
 
 
 -- name: lock_import()$

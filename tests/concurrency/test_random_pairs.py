@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 FUNCTIONS = (
     *("submit_response", "submit_responses", "claim_assessment_responses"),
-    *("record_scores", "delete_responses", "purge_anonymous_responses", "delete_user"),
+    *(
+        "record_score_once",
+        "record_scores",
+        "delete_responses",
+        "purge_anonymous_responses",
+        "delete_user",
+    ),
     "get_responses",
 )
 MOVING = ERASURES | {"claim_assessment_responses"}

@@ -25,13 +25,13 @@ KEY = UUID("5ec2e7ce-4e19-4000-8000-00000000b0b0")
 CONTENT = UUID("5ec2e7c0-4e19-4000-8000-00000000c0c0")
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    name: function
+    f"backoffice.{name}" if module is backoffice and hasattr(assessments, name) else name: function
     for module in (assessments, backoffice)
     for name in module.__all__
     if inspect.iscoroutinefunction(function := getattr(module, name))
     or inspect.isasyncgenfunction(function)
 }
-"""The functions that take a connection, by their names."""
+"""The functions that take a connection, by their names, qualified where there are two of one."""
 
 SUBMITS = {
     "submit_response",
@@ -39,7 +39,7 @@ SUBMITS = {
     "submit_responses",
     "submit_responses with keys",
 }
-RECORDS = {"record_score", "record_scores"}
+RECORDS = {"record_score", "record_score_once", "record_scores"}
 BATCHES = {"responses", "scores"}
 """The arguments that hold batch items."""
 ERASURES = {"delete_responses", "purge_anonymous_responses"}
@@ -108,34 +108,46 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
         "limit": 10,
         "before": (MOMENT + timedelta(days=10_000), 10**6),
     }
+    latest = {**owners, "module_slug": "m1", "question_ids": ["q1"]}
+    walk = {
+        **owners,
+        "module_slug": "m1",
+        "question_id": "q1",
+        "since": MOMENT - timedelta(days=10_000),
+        "until": MOMENT + timedelta(days=10_000),
+        "batch_size": 10,
+    }
     calls = {
         "submit_response": response,
         "submit_response with a key": keyed,
         "submit_responses": {"responses": [response]},
         "submit_responses with keys": {"responses": [keyed]},
+        "get_response": {**owners, "response_id": subject.response_id},
         "get_responses": page,
-        "get_responses_with_latest_score": page,
+        "get_responses_with_latest_score": {**page, "human_first": True},
         "get_responses_for_question": {**owners, "question_id": "q1"},
-        "get_latest_responses": {**owners, "module_slug": "m1", "question_ids": ["q1"]},
+        "get_latest_responses": latest,
+        "get_latest_responses_with_latest_score": {**latest, "human_first": True},
         "get_scores": {**owners, "response_id": subject.response_id},
         "claim_assessment_responses": {**owners, "skip_answered": True},
         "record_score": score,
         "record_scores": {"scores": [score]},
+        "record_score_once": {**score, "model_id": "model-2"},
+        "backoffice.get_scores": {"response_id": subject.response_id},
+        "get_responses_by_id": {"response_ids": [subject.response_id]},
         "get_unscored_responses": {
             "model_id": "model-1",
             "prompt_version": "p1",
+            "module_slug": "m1",
+            "question_id": "q1",
+            "latest_attempts_only": True,
+            "skip_human_scored": True,
             "limit": 10,
             "after": 0,
             "up_to": 10**6,
         },
-        "iter_responses": {
-            **owners,
-            "module_slug": "m1",
-            "question_id": "q1",
-            "since": MOMENT - timedelta(days=10_000),
-            "until": MOMENT + timedelta(days=10_000),
-            "batch_size": 10,
-        },
+        "iter_responses": walk,
+        "iter_responses_with_scores": walk,
         "delete_responses": owners,
         "purge_anonymous_responses": {
             "older_than": timedelta(microseconds=1),

@@ -104,6 +104,10 @@ class Draw:
         points = self.chance.randint(0, 9)
         return {"response_id": self.response_id(), "score_data": {"p": points}, **self.scorer()}
 
+    def record_score_once(self) -> Row:
+        scorer = {"model_id": self.chance.choice(["a", "b"]), "prompt_version": "p"}
+        return {**self.record_score(), **scorer}
+
     def record_scores(self) -> Row:
         return {"scores": [self.record_score() for _ in range(self.chance.randint(1, 3))]}
 
@@ -134,17 +138,26 @@ class Draw:
         question_ids = self.chance.choice([None, [], [self.chance.choice(QUESTIONS)], ["q1", "q3"]])
         split = LONG_AGO + timedelta(hours=1)
         yield Call("get_responses", asked)
-        yield Call("get_responses_with_latest_score", asked)
+        yield Call("get_response", {**owner, "response_id": key})
+        yield Call("get_responses_by_id", {"response_ids": [key, key, UNKNOWN, 1]})
+        first = {"human_first": self.chance.choice((True, False))}
+        yield Call("get_responses_with_latest_score", {**asked, **first})
         question = asked["question_id"] or "q1"
         yield Call("get_responses_for_question", {**owner, "question_id": question})
         latest = {"module_slug": asked["module_slug"], "question_ids": question_ids}
         yield Call("get_latest_responses", {**owner, **latest})
+        yield Call("get_latest_responses_with_latest_score", {**owner, **latest, **first})
         yield Call("get_scores", {**owner, "response_id": key})
-        scorer = self.scorer()
+        yield Call("backoffice.get_scores", {"response_id": key})
+        scorer = {**self.scorer(), **filters}
+        for narrowing in ("latest_attempts_only", "skip_human_scored"):
+            scorer[narrowing] = self.chance.choice((True, False))
         yield Call("get_unscored_responses", {**scorer, "after": key, "limit": limit})
         yield Call("get_unscored_responses", {**scorer, "up_to": key})
         for within in ({}, {"since": split}, {"until": split}):
             yield Call("iter_responses", {**filters, **within, "batch_size": limit})
             yield Call("iter_responses", {**asked, **within, "batch_size": limit})
+            yield Call("iter_responses_with_scores", {**filters, **within, "batch_size": limit})
+            yield Call("iter_responses_with_scores", {**asked, **within, "batch_size": limit})
         purge = {"older_than": OLD, "limit": limit, "dry_run": True}
         yield Call("purge_anonymous_responses", purge)

@@ -88,7 +88,7 @@ class Model:
 
     def agrees(self, call: Call, result: Any, *, names_item: bool = True) -> bool:
         """Make *call*; return whether *result* is right, and take the keys of new rows from it."""
-        expected = getattr(self, call.function)(**call.arguments)
+        expected = getattr(self, call.function.replace(".", "_"))(**call.arguments)
         if isinstance(expected, tuple) and isinstance(result, tuple) and not names_item:
             expected, result = expected[0], result[0]
         if not isinstance(expected, list | dict):
@@ -162,6 +162,12 @@ class Model:
         self.scores += rows
         return rows
 
+    def record_score_once(self, **score: Any) -> Any:
+        scorer = {name: score[name] for name in ("model_id", "prompt_version")}
+        if any(matches(row, scorer) for row in self._scores_of(score["response_id"])):
+            return None
+        return self.record_score(**score)
+
     def delete_responses(self, **owner: Any) -> int:
         return self._erase(self._owned(**owner))
 
@@ -204,11 +210,28 @@ class Model:
             rows = [row for row in rows if (row["created_at"], row["response_id"]) < before]
         return rows[:limit]
 
-    def get_responses_with_latest_score(self, **asked: Any) -> list[Row]:
-        return [
-            {**row, "latest_score": next(iter(self._scores_of(row["response_id"])), None)}
-            for row in self.get_responses(**asked)
-        ]
+    def get_response(self, *, response_id: int, **owner: Any) -> Row | None:
+        rows = self._owned(**owner)
+        return next((row for row in rows if row["response_id"] == response_id), None)
+
+    def get_responses_by_id(self, *, response_ids: list[int]) -> list[Row]:
+        return [row for row in self.responses if row["response_id"] in response_ids]
+
+    def get_responses_with_latest_score(
+        self, *, human_first: bool = False, **asked: Any
+    ) -> list[Row]:
+        return [self._with_latest_score(row, human_first) for row in self.get_responses(**asked)]
+
+    def get_latest_responses_with_latest_score(
+        self, *, human_first: bool = False, **asked: Any
+    ) -> list[Row]:
+        rows = self.get_latest_responses(**asked)
+        return [self._with_latest_score(row, human_first) for row in rows]
+
+    def _with_latest_score(self, row: Row, human_first: bool) -> Row:  # noqa: FBT001
+        scores = self._scores_of(row["response_id"])
+        by_people = [score for score in scores if human_first and score["model_id"] is None]
+        return {**row, "latest_score": next(iter(by_people or scores), None)}
 
     get_responses_for_question = get_responses
 
@@ -225,14 +248,37 @@ class Model:
         owned = {row["response_id"] for row in self._owned(**owner)}
         return self._scores_of(response_id) if response_id in owned else []
 
+    def backoffice_get_scores(self, *, response_id: int) -> list[Row]:
+        return self._scores_of(response_id)
+
     def get_unscored_responses(
-        self, *, limit: int = 100, after: int = 0, up_to: int = 2**62, **scorer: Any
+        self,
+        *,
+        limit: int = 100,
+        after: int = 0,
+        up_to: int = 2**62,
+        latest_attempts_only: bool = False,
+        skip_human_scored: bool = False,
+        model_id: str | None = None,
+        prompt_version: str | None = None,
+        **asked: Any,
     ) -> list[Row]:
-        scored = {score["response_id"] for score in self.scores if matches(score, scorer)}
+        scorer = {"model_id": model_id, "prompt_version": prompt_version}
+        scored = {
+            score["response_id"]
+            for score in self.scores
+            if matches(score, scorer) or (skip_human_scored and score["model_id"] is None)
+        }
+        newest: Row = {}
+        for row in newest_first(self.responses):
+            newest.setdefault(_attempted(row), row)
         return [
             row
             for row in self.responses
-            if row["response_id"] not in scored and after < row["response_id"] <= up_to
+            if row["response_id"] not in scored
+            and after < row["response_id"] <= up_to
+            and matches(row, asked)
+            and (not latest_attempts_only or newest[_attempted(row)] is row)
         ][:limit]
 
     def iter_responses(
@@ -247,6 +293,10 @@ class Model:
             and (since is None or row["created_at"] >= since)
             and (until is None or row["created_at"] < until)
         ]
+
+    def iter_responses_with_scores(self, **asked: Any) -> list[Row]:
+        rows = self.iter_responses(**asked)
+        return [{**row, "scores": self._scores_of(row["response_id"])} for row in rows]
 
     def _owned(self, user_id: int | None = None, anonymous_token: UUID | None = None) -> list[Row]:
         return [
@@ -271,6 +321,10 @@ class Model:
 def is_serial(before: Model, calls: list[tuple[Call, Any]], after: Model) -> bool:
     """Return whether *calls*, each with its result, lead to *after* in one order or another."""
     return any(before.leads_to(after, order) for order in permutations(calls))
+
+
+def _attempted(row: Row) -> Any:
+    return row["user_id"], row["anonymous_token"], row["question_id"]
 
 
 def matches(row: Row, filters: Row) -> bool:

@@ -41,7 +41,7 @@ class Client:
         self.counted[function] += 1
         return await Call(function, arguments)(self.pool)
 
-    async def round(self) -> None:
+    async def round(self) -> None:  # noqa: PLR0915 - one round of a service's work
         """Make every call; fail where one returns what is not this client's."""
         user, anonymous = {"user_id": await new_user(self.pool)}, {"anonymous_token": self.token}
         model = f"model of {self.token}"
@@ -87,15 +87,29 @@ class Client:
             assert {name: score[name] for name in given} == given
             key = {"response_id": score["response_id"]}
             assert await self.call("get_scores", **anonymous, **key) == [score]
+            assert await self.call("backoffice.get_scores", **key) == [score]
         scored = await self.call("get_responses_with_latest_score", **anonymous)
         same(scored, newest)
         assert [row["latest_score"] for row in scored] == stored[::-1]
+        latest = await self.call("get_latest_responses_with_latest_score", **anonymous)
+        assert latest == scored
+        once = {**scores[0], "prompt_version": model}
+        first_score = await self.call("record_score_once", **once)
+        assert first_score["score_data"] == once["score_data"]
+        assert await self.call("record_score_once", **once) is None
+        assert await self.call("get_responses_by_id", response_ids=ids(scored)) == rows
+        key = {"response_id": rows[1]["response_id"]}
+        assert await self.call("get_response", **anonymous, **key) == rows[1]
 
         day = timedelta(days=1)
         assert await self.call("purge_anonymous_responses", older_than=day) == 0
         assert await self.call("claim_assessment_responses", **anonymous, **user) == 3
         claimed = [{**row, **user, "anonymous_token": None} for row in rows]
         assert await self.call("iter_responses", **user, batch_size=2) == claimed
+        walked = await self.call("iter_responses_with_scores", **user, batch_size=2)
+        histories = [[first_score, stored[0]], stored[1:2], stored[2:]]
+        assert [row.pop("scores") for row in walked] == histories
+        assert walked == claimed
         assert await self.call("delete_responses", **user) == 3
         assert await self.call("get_responses", **user, **anonymous) == []
 

@@ -120,13 +120,11 @@ def executing(sql: str, *arguments: Any) -> Act:
 async def transfer(conn: Connection) -> None:
     """Run the statements of export and import: read every row, and store one under a new key."""
     assert "/" in await queries.cli.get_database_identity(conn)
-    (exported, *_) = [row async for row in backoffice.iter_responses(conn)]
-    cursor = dict.fromkeys(("after_response_id", "after_created_at", "after_score_id"))
-    (detail, *_) = await queries.cli.export_details(
-        conn, **text_arrays({"response_id": [RESPONSE]}), **cursor, max_rows=1
-    )
-    new = {**exported, "submission_key": uuid4(), "answer_text": "New.", "answer_metadata": "{}"}
-    score = {"number": 1, **{name: detail[name] for name in ("score_data", "created_at")}}
+    exported: list[Any] = [row async for row in backoffice.iter_responses_with_scores(conn)]
+    row = {**exported[0]}
+    scored_at = row.pop("scores")[0]["created_at"]
+    new = {**row, "submission_key": uuid4(), "answer_text": "New.", "answer_metadata": "{}"}
+    score = {"number": 1, "score_data": "{}", "created_at": scored_at}
     score |= {"model_id": "m", "prompt_version": "p", "occurrence": 1}
     columns = new | {f"score_{name.removeprefix('score_')}": n for name, n in score.items()}
     arrays = text_arrays({name: [value] for name, value in columns.items()})
