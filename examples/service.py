@@ -1,5 +1,6 @@
 """A web service: submit answers, sign in, resume, page through responses, and erase them.
 
+pgq --pg-dsn "$DATABASE_URL" install  # once: the tables of the queue of examples/worker.py
 DATABASE_URL=postgresql://… uvicorn examples.service:app
 
 Behind a proxy that terminates TLS; for development without TLS set INSECURE_COOKIES=1.
@@ -32,6 +33,10 @@ from pydantic import BaseModel
 
 import assessments
 from assessments import AssessmentResponse, InvalidInput, SubmissionConflict, UnknownUser
+from examples.jobs import By, enqueue
+
+# The scorer of new responses: its workers take the jobs.
+SCORER = By(os.environ.get("MODEL", "m1"), os.environ.get("PROMPT_VERSION", "p1"))
 
 router = APIRouter()
 
@@ -157,25 +162,28 @@ async def submit(
     answer: Answer,
     idempotency_key: Annotated[UUID | None, Header()] = None,
 ) -> dict[str, Any]:
-    """Store a response for the signed-in user, or else for the anonymous owner.
+    """Store a response for the signed-in user, or else for the anonymous owner, and its job.
 
-    A browser that creates an Idempotency-Key for each submission can retry it.
+    Both are committed, or neither. A browser that creates an Idempotency-Key for each submission
+    can retry it.
     """
     if user_id is None and token is None:
         raise HTTPException(401, "no owner: PUT /anonymous-token or sign in, then retry")
-    stored = await submit_or_find(
-        pool,
-        user_id=user_id,
-        anonymous_token=token,
-        question_id=question_id,
-        submission_key=idempotency_key,
-        **answer.model_dump(),
-    )
+    async with pool.acquire() as connection, connection.transaction():
+        stored = await submit_or_find(
+            connection,
+            user_id=user_id,
+            anonymous_token=token,
+            question_id=question_id,
+            submission_key=idempotency_key,
+            **answer.model_dump(),
+        )
+        await enqueue(connection, [stored["response_id"]], SCORER)
     return without_token(stored)
 
 
 async def submit_or_find(
-    pool: asyncpg.Pool, *, user_id: int | None, anonymous_token: UUID | None, **submission: Any
+    connection: Any, *, user_id: int | None, anonymous_token: UUID | None, **submission: Any
 ) -> AssessmentResponse:
     """Store a response for the user, or else for the anonymous owner; find it on a retry.
 
@@ -184,11 +192,13 @@ async def submit_or_find(
     """
     if user_id is not None:
         try:
-            return await assessments.submit_response(pool, user_id=user_id, **submission)
+            return await assessments.submit_response(connection, user_id=user_id, **submission)
         except SubmissionConflict:
             if anonymous_token is None:
                 raise
-    return await assessments.submit_response(pool, anonymous_token=anonymous_token, **submission)
+    return await assessments.submit_response(
+        connection, anonymous_token=anonymous_token, **submission
+    )
 
 
 @router.get("/modules/{module_slug}/resume")

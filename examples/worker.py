@@ -1,10 +1,14 @@
 """A scoring worker: run any number of them, and stop or kill any of them at any time.
 
+pgq --pg-dsn "$DATABASE_URL" install  # once: the queue's tables
 DATABASE_URL=postgresql://… python -m examples.worker --model m1 --prompt-version p1
+DATABASE_URL=postgresql://… python -m examples.worker --model m1 --prompt-version p1 \
+    --enqueue-backlog  # after an outage, or for a new prompt version; then it exits
 
-No transaction is open during the AI call, so a killed worker leaves nothing behind, and its
-response stays in the backlog. Two workers may send the same response to the AI; only one stores its
-score. A database error ends the worker: let a supervisor restart it.
+The service enqueues each response in the transaction that stores it. No transaction is open during
+the AI call. The job of a killed worker is delivered again, and the score is stored once. Workers
+LISTEN: connect them to the server, not to a transaction-mode pooler. A lost connection ends the
+worker: let a supervisor restart it.
 """
 
 from __future__ import annotations
@@ -13,30 +17,38 @@ import argparse
 import asyncio
 import logging
 import os
-import random
 import signal
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pgqueuer.executors import DatabaseRetryEntrypointExecutor
+from pgqueuer.models import Job  # noqa: TC002 - PgQueuer reads the handler's annotations
+from pgqueuer.qm import QueueManager
+from pgqueuer.queries import Queries
+from pgqueuer.types import QueueExecutionMode
 
 import assessments
-from assessments import AssessmentsError, backoffice
+from assessments import UnknownResponse, backoffice
+from examples.jobs import By, enqueue_backlog, response_of
+from examples.retry import retried
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 log = logging.getLogger("worker")
 
-BATCH = 100
-IDLE_SECONDS = 1.0
-START_OVER_SECONDS = 600.0
+AI_CALLS = 4  # at once
+AI_SECONDS = 60.0  # the longest
+RETRIES = 5
+RETRY_SECONDS = float(os.environ.get("RETRY_SECONDS", "10"))  # before the first; then doubled
+# A job whose worker has been silent for so long is delivered again.
+SILENCE = timedelta(seconds=float(os.environ.get("SILENCE_SECONDS", "30")))
 
 
-class By(NamedTuple):
-    """The scorer: the worker stores one score per response by each model and prompt version."""
-
-    model_id: str
-    prompt_version: str
+class NotScored(Exception):
+    """The AI failed, or gave no valid score. Quotes neither: PgQueuer stores the message."""
 
 
 async def score(answer_text: str) -> dict[str, Any]:
@@ -45,50 +57,26 @@ async def score(answer_text: str) -> dict[str, Any]:
     return {"points": min(5, len(answer_text.split())), "of": 5}
 
 
-async def is_unscored(conn: Any, response_id: int, by: By) -> bool:
-    """Tell whether the response still exists and has no score by this scorer."""
-    found = await backoffice.get_unscored_responses(
-        conn, **by._asdict(), after=response_id - 1, up_to=response_id
-    )
-    return [row["response_id"] for row in found] == [response_id]
-
-
-async def store_once(connection: Any, response_id: int, score_data: dict[str, Any], by: By) -> bool:
-    """Store the score unless another worker has; return whether it did. Only in a transaction.
-
-    The lock serializes workers on the same response. It is a statement of its own, so that the
-    check after it sees what the previous lock holder committed.
-    """
-    lock_name = f"score of {response_id} by {by.model_id}, {by.prompt_version}"
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", lock_name)
-    if not await is_unscored(connection, response_id, by):
-        return False
-    await backoffice.record_score(
-        connection, response_id=response_id, score_data=score_data, **by._asdict()
-    )
-    return True
-
-
 async def work_on(
-    pool: Any, response: Any, by: By, ai: Callable[[str], Awaitable[dict[str, Any]]]
-) -> None:
-    """Score one response unless another worker has."""
-    response_id = response["response_id"]
-    if not await is_unscored(pool, response_id, by):  # fewer duplicate AI calls
-        return
-    try:
-        score_data = await ai(response["answer_text"])
-    except Exception as error:  # noqa: BLE001 - any error of the AI; it may quote the answer
-        log.warning("response %d: %s, not scored", response_id, type(error).__name__)
-        return
-    try:
-        # READ COMMITTED, whatever the server's default: see `store_once`.
-        async with pool.acquire() as conn, conn.transaction(isolation="read_committed"):
-            stored = await store_once(conn, response_id, score_data, by)
-    except AssessmentsError as error:  # the score is not valid JSON, or the response was erased
-        log.warning("response %d: %s, not scored", response_id, type(error).__name__)
-        return
-    log.info("response %d: %s", response_id, "scored" if stored else "already scored, or erased")
+    pool: Any, response_id: int, by: By, ai: Callable[[str], Awaitable[dict[str, Any]]]
+) -> str:
+    """Score one response, unless it is already scored or was erased; return what was done."""
+    found = await retried(
+        lambda: backoffice.get_unscored_responses(
+            pool, **by._asdict(), after=response_id - 1, up_to=response_id
+        )
+    )
+    if not found:
+        return "already scored, or erased"
+    score_data = await asyncio.wait_for(ai(found[0]["answer_text"]), AI_SECONDS)
+    with suppress(UnknownResponse):  # erased during the AI call
+        if await retried(
+            lambda: backoffice.record_score_once(
+                pool, response_id=response_id, score_data=score_data, **by._asdict()
+            )
+        ):
+            return "scored"
+    return "already scored, or erased"
 
 
 async def work(
@@ -97,54 +85,58 @@ async def work(
     *,
     stop: asyncio.Event,
     once: bool = False,
-    ai: Callable[[str], Awaitable[dict[str, Any]]] = score,
-    start_over_seconds: float = START_OVER_SECONDS,
+    ai: Callable[[str], Awaitable[dict[str, Any]]],
 ) -> None:
-    """Score the backlog until *stop* is set or, with *once*, until one pass is done.
+    """Score the queued responses until *stop* is set or, with *once*, until none is waiting.
 
-    A pass continues from its cursor. Now and then it starts over, for responses that the AI failed
-    on and for those whose transactions committed late, behind the cursor.
+    A failed job is retried later and later; after the last retry PgQueuer holds it for inspection.
     """
-    after, began = None, time.monotonic()
-    while not stop.is_set():
-        batch = await backoffice.get_unscored_responses(
-            pool, **by._asdict(), limit=BATCH, after=after
-        )
-        if batch:
-            after = batch[-1]["response_id"]
-        elif once:
-            return
-        else:
-            if time.monotonic() - began >= start_over_seconds:
-                after, began = None, time.monotonic()
-            await pause(stop)
-        random.shuffle(batch)  # so that workers do not run in lockstep
-        for response in batch:
-            if stop.is_set():
-                return
-            await work_on(pool, response, by, ai)
+    manager = QueueManager(Queries.from_asyncpg_pool(pool))
+    manager.shutdown = stop
+    retrying = partial(
+        DatabaseRetryEntrypointExecutor,
+        max_attempts=RETRIES,
+        initial_delay=timedelta(seconds=RETRY_SECONDS),
+    )
+
+    @manager.entrypoint(by.entrypoint, on_failure="hold", executor_factory=retrying)
+    async def score_response(job: Job) -> None:
+        response_id, problem = response_of(job), None
+        try:
+            log.info("response %d: %s", response_id, await work_on(pool, response_id, by, ai))
+        except Exception as error:  # noqa: BLE001 - any error of the AI; it may quote the answer
+            problem = type(error).__name__
+        if problem:  # raised out here, the new error does not carry the other along
+            raise NotScored(f"response {response_id}: {problem}")
+
+    await manager.run(
+        dequeue_timeout=SILENCE / 6,  # only new jobs notify; retries and re-deliveries do not
+        heartbeat_timeout=SILENCE,
+        batch_size=1,
+        max_concurrent_tasks=AI_CALLS,
+        mode=QueueExecutionMode.drain if once else QueueExecutionMode.continuous,
+        shutdown_on_listener_failure=True,
+    )
 
 
-async def pause(stop: asyncio.Event) -> None:
-    """Wait `IDLE_SECONDS`, or until *stop* is set."""
-    with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(stop.wait(), IDLE_SECONDS)
-
-
-async def main() -> None:
-    """Work until the end of the pass, SIGTERM or Ctrl-C; finish the current response first."""
+async def main(ai: Callable[[str], Awaitable[dict[str, Any]]] = score) -> None:
+    """Work until SIGTERM or Ctrl-C, or with --once until no job is waiting; finish what began."""
     parser = argparse.ArgumentParser(prog="python -m examples.worker")
     parser.add_argument("--model", required=True)
     parser.add_argument("--prompt-version", required=True)
-    parser.add_argument("--once", action="store_true", help="exit after one pass")
+    parser.add_argument("--once", action="store_true", help="exit when no job is waiting")
+    parser.add_argument("--enqueue-backlog", action="store_true", help="enqueue, and exit")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    by = By(options.model, options.prompt_version)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with assessments.create_pool(os.environ["DATABASE_URL"], max_size=1) as pool:
-        by = By(options.model, options.prompt_version)
-        await work(pool, by, stop=stop, once=options.once)
+    async with assessments.create_pool(os.environ["DATABASE_URL"], max_size=4) as pool:
+        if options.enqueue_backlog:
+            log.info("%d enqueued", await enqueue_backlog(pool, by))
+        else:
+            await work(pool, by, stop=stop, once=options.once, ai=ai)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import pytest
 
 import assessments
 from assessments import backoffice
+from examples.jobs import By
 from examples.retry import UNDONE, UNKNOWN, retried
-from examples.worker import By, store_once
 from tests.helpers.cluster import PATIENCE
 from tests.helpers.rows import ids, new_user
 from tests.helpers.storms import CLIENTS, STORMS, Storm, count_leaked, storm
@@ -124,7 +124,8 @@ async def visit(pool: Any, acknowledged: list[None], chance: Random) -> Visit:
         retry(claim, pool, anonymous_token=token, user_id=users[0]),
         retry(in_transaction, claim, anonymous_token=token, user_id=users[1]),
     )
-    await retry(in_transaction, store_once, rows[0]["response_id"], {"points": 5}, ONCE)
+    score: Any = {"response_id": rows[0]["response_id"], "score_data": {}, **ONCE._asdict()}
+    await retry(in_transaction, backoffice.record_score_once, **score)
     if erased := chance.random() < 0.3:
         for user in users:
             await retry(assessments.delete_responses, pool, user_id=user, anonymous_token=token)

@@ -62,8 +62,9 @@ async def test_every_block_runs(pool: asyncpg.Pool[Any], user_id: int, token: UU
     assert names["erased"] == 4
     assert names["refusal"]["parameter"] == "question_id"
     response_id, by = names["first"]["response_id"], {"model_id": "m", "prompt_version": "p"}
-    stores = [names["store_once"](response_id, {"points": 5}, **by) for _ in range(4)]
-    assert sum(await asyncio.gather(*stores)) == 1
+    score: Any = {"response_id": response_id, "score_data": {"points": 5}, **by}
+    stores = [backoffice.record_score_once(pool, **score) for _ in range(4)]
+    assert sum(stored is not None for stored in await asyncio.gather(*stores)) == 1
     (row,) = await assessments.get_responses_with_latest_score(pool, user_id=user_id)
     assert row["latest_score"]
     assert row["latest_score"]["score_data"]["points"] == 5

@@ -14,12 +14,15 @@ from fastapi.routing import APIRoute
 from examples.service import router
 from tests.helpers.browsers import SESSION, TOKEN, Browser, serving, two_browsers
 from tests.helpers.rows import SECRET, counts, new_user, submit
+from tests.helpers.scoring import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     import asyncpg
+
+pytestmark = pytest.mark.usefixtures("queue")
 
 BAD_TOKENS = ("", "x", str(UUID(int=0)))
 ATTRIBUTES = {"HttpOnly", "Path=/", "SameSite=lax", "Secure"}
@@ -134,9 +137,9 @@ async def test_a_browser_without_an_owner_reads_nothing(
 
 
 async def test_the_first_answer_of_a_browser_survives_a_lost_reply(
-    browser: Browser, key: str
+    browser: Browser, conn: asyncpg.Connection[Any], key: str
 ) -> None:
-    """Its retries, also concurrent ones, return the one row that the browser's list shows."""
+    """Its retries, also concurrent ones, return the one row of the browser's list, with one job."""
     await browser.show_answer_box()
     with lost_reply(browser):
         await browser.submit("q1", SECRET, key)
@@ -148,6 +151,7 @@ async def test_the_first_answer_of_a_browser_survives_a_lost_reply(
     for response in retried:
         assert response.status_code == 201
         assert shown == response.json() | {"latest_score": None}
+    assert await jobs(conn) == {shown["response_id"]: "queued"}
 
 
 async def test_a_claimed_response_is_found_by_a_retry_with_the_session(

@@ -10,12 +10,15 @@ import pytest
 
 from assessments import backoffice
 from tests.helpers.browsers import TOKEN, Browser, read, serving, two_browsers
-from tests.helpers.rows import SECRET, new_user, submit
+from tests.helpers.rows import SECRET, counts, new_user, submit
+from tests.helpers.scoring import jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import asyncpg
+
+pytestmark = pytest.mark.usefixtures("queue")
 
 
 @pytest.fixture
@@ -84,6 +87,22 @@ async def test_an_anonymous_owner_becomes_a_user_and_is_erased(
     assert await conn.fetchval("SELECT count(*) FROM assessment_responses") == 0
     assert token not in read(log)
     assert SECRET not in read(log)
+
+
+async def test_a_response_is_stored_with_its_job(
+    browser: Browser, conn: asyncpg.Connection[Any]
+) -> None:
+    """Where one of the two cannot be stored, neither is."""
+    stored = await browser.answer("q1", "with a job")
+    assert await jobs(conn) == {stored["response_id"]: "queued"}
+
+    assert (await browser.submit("", "not stored")).is_client_error
+    assert (await browser.submit("q1", "\0")).status_code == 422
+    assert len(await jobs(conn)) == 1
+
+    await conn.execute("ALTER TABLE pgqueuer RENAME TO elsewhere")
+    assert (await browser.submit("q1", "no queue")).status_code == 500
+    assert await counts(conn) == (1, 0)
 
 
 async def test_a_stranger_sees_and_erases_nothing(
