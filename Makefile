@@ -47,7 +47,7 @@ mutations: $(VENV)/dev.installed
 lint: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/sqlfluff lint sql migrations
+	$(VENV)/bin/sqlfluff lint sql migrations examples
 	$(VENV)/bin/squawk $$(find migrations -name '*.sql')
 
 types: $(VENV)/dev.installed
