@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 import assessments
 from assessments import backoffice
 from examples.drafts import DraftMoved, drafts
 from tests.helpers.drafts import call
-from tests.helpers.rows import submit
+from tests.helpers.rows import new_user, submit
 from tests.helpers.transactions import blocked, open_transaction
 
 if TYPE_CHECKING:
@@ -265,10 +267,42 @@ async def test_a_claim_keeps_both_drafts_of_a_question(
     assert await texts(conn, anonymous_token=token) == ["mine too"]
 
 
-async def test_drafts_are_erased_purged_and_deleted_with_their_user(
+@pytest.mark.parametrize("second", ["claim", "erase"])
+async def test_one_claim_takes_a_draft(
+    conn: Connection, other: Connection, token: UUID, user_id: int, second: str
+) -> None:
+    """A claim for another user, or an erasure of the token, that waited for it changes nothing."""
+    await save(conn, await new_draft(conn, anonymous_token=token), "Mine.", anonymous_token=token)
+    later = {"claim": {"user_id": await new_user(conn)}, "erase": {}}[second]
+    async with open_transaction(conn):
+        await call(conn, "claim", anonymous_token=token, user_id=user_id)
+        waiting = await blocked(
+            call(other, second, anonymous_token=token, **later), by=conn, on=other
+        )
+
+    assert await waiting == 0
+    assert await texts(conn, user_id=user_id) == ["Mine."]
+
+
+async def test_drafts_are_listed_by_their_last_save(
     conn: Connection, token: UUID, user_id: int
 ) -> None:
-    """Erasure takes both owners' drafts and responses, the purge only what is old."""
+    """Those of both owners come in one order, the last saved first; each has exactly one owner."""
+    owners: dict[str, Any] = {"user_id": user_id, "anonymous_token": token}
+    for number, name in enumerate(["user_id", "anonymous_token", "user_id"]):
+        owner = {name: owners[name]}
+        key = await new_draft(conn, f"q{number}", **owner)
+        await save(conn, key, f"text {number}", **owner)
+
+    assert await texts(conn, **owners) == ["text 2", "text 1", "text 0"]
+    with pytest.raises(asyncpg.CheckViolationError):
+        await new_draft(conn, **owners)
+
+
+async def test_drafts_are_erased_with_the_responses(
+    conn: Connection, token: UUID, user_id: int
+) -> None:
+    """Erasure takes the drafts and responses of both owners; deleting a user takes their drafts."""
     owners: dict[str, Any] = {"user_id": user_id, "anonymous_token": token}
     await submit(conn, "q1", user_id=user_id)
     for owner in ({"user_id": user_id}, {"anonymous_token": token}):
@@ -276,14 +310,24 @@ async def test_drafts_are_erased_purged_and_deleted_with_their_user(
     assert await call(conn, "erase", **owners) == 1
     assert await texts(conn, **owners) == []
 
-    old = await new_draft(conn, "old", anonymous_token=token)
-    await conn.execute(
-        "UPDATE answer_drafts SET updated_at = now() - interval '31 days' WHERE draft_key = $1", old
-    )
-    await new_draft(conn, "new", anonymous_token=token)
-    await drafts.purge_drafts(conn, older_than=timedelta(days=30), max_rows=1000)
-    assert await conn.fetchval("SELECT array_agg(question_id) FROM answer_drafts") == ["new"]
-
     await new_draft(conn, user_id=user_id)
     await conn.execute("DELETE FROM users WHERE user_id = $1", user_id)
     assert await texts(conn, user_id=user_id) == []
+
+
+async def test_the_purge_takes_old_drafts_that_are_not_in_use(
+    conn: Connection, other: Connection, token: UUID
+) -> None:
+    """It waits for nobody: a draft that is being saved is left."""
+    for question in ("old", "in use"):
+        await new_draft(conn, question, anonymous_token=token)
+    await conn.execute("UPDATE answer_drafts SET updated_at = now() - interval '31 days'")
+    await new_draft(conn, "new", anonymous_token=token)
+    async with open_transaction(conn):
+        await conn.execute("UPDATE answer_drafts SET revision = 1 WHERE question_id = 'in use'")
+        await asyncio.wait_for(
+            drafts.purge_drafts(other, older_than=timedelta(days=30), max_rows=1000), 10
+        )
+
+    left = await conn.fetch("SELECT question_id FROM answer_drafts ORDER BY question_id")
+    assert [row["question_id"] for row in left] == ["in use", "new"]
