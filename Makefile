@@ -40,7 +40,7 @@ nightly: $(VENV)/dev.installed
 			$(if $(SERVER),--server=$(SERVER)) || status=1; \
 	done; exit $$status
 
-# Breaks sql/, assessments/, examples/ in one place at a time; ONLY=claim for those whose text has the word.
+# Breaks sql/, assessments/ and examples/ in one place at a time; ONLY=claim where that word stands.
 mutations: $(VENV)/dev.installed
 	$(VENV)/bin/python -m tests.mutations $(ONLY)
 

@@ -284,6 +284,22 @@ async def test_one_claim_takes_a_draft(
     assert await texts(conn, user_id=user_id) == ["Mine."]
 
 
+async def test_an_erasure_and_a_claim_lock_in_one_order(
+    conn: Connection, other: Connection, token: UUID, user_id: int
+) -> None:
+    """An erasure that waits for a draft holds no response that the claim needs: no deadlock."""
+    await submit(conn, anonymous_token=token)
+    await new_draft(conn, "q2", anonymous_token=token)
+    owners: dict[str, Any] = {"anonymous_token": token, "user_id": user_id}
+    async with open_transaction(conn):
+        await drafts.claim_drafts(conn, **owners)
+        erasing = await blocked(call(other, "erase", **owners), by=conn, on=other)
+        assert await assessments.claim_assessment_responses(conn, **owners) == 1
+
+    assert await erasing == 1
+    assert await texts(conn, **owners) == []
+
+
 async def test_drafts_are_listed_by_their_last_save(
     conn: Connection, token: UUID, user_id: int
 ) -> None:
