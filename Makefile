@@ -40,14 +40,14 @@ nightly: $(VENV)/dev.installed
 			$(if $(SERVER),--server=$(SERVER)) || status=1; \
 	done; exit $$status
 
-# Breaks sql/ and assessments/ in one place at a time; ONLY=claim for those whose text has the word.
+# Breaks sql/, assessments/ and examples/ in one place at a time; ONLY=claim where that word stands.
 mutations: $(VENV)/dev.installed
 	$(VENV)/bin/python -m tests.mutations $(ONLY)
 
 lint: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/sqlfluff lint sql migrations
+	$(VENV)/bin/sqlfluff lint sql migrations examples
 	$(VENV)/bin/squawk $$(find migrations -name '*.sql')
 
 types: $(VENV)/dev.installed

@@ -45,6 +45,9 @@ async def test_every_block_runs(pool: asyncpg.Pool[Any], user_id: int, token: UU
     assert "anonymous_token" not in names["shown"]
     assert [row["answer_metadata"]["seconds"] for row in names["attempts"]] == [48]
     assert names["first_sent"] == names["again"] == names["found"]
+    assert names["saved"] == 1
+    assert names["done"]["answer_text"] == "A wall and a nucleus."
+    assert names["moved"] == names["gone"] == 1
     assert names["claimed"] == 2
     assert [row["user_id"] for row in names["mine"]] == [user_id] * 2
     assert names["answers"] == {
