@@ -22,6 +22,8 @@ TOKEN, OTHER_TOKEN = UUID(int=1), UUID(int=2)
 KEY, STORED_KEY = uuid4(), uuid4()
 ANSWER = {"question_id": "q1", "module_slug": "m1", "answer_text": ""}
 
+ONCE = {"response_id": 1000001, "score_data": {}, "model_id": "m", "prompt_version": "p"}
+
 STORED = f"""
     DELETE FROM users;
     DELETE FROM assessment_responses;
@@ -84,6 +86,7 @@ CALLS: dict[str, list[Call]] = {
     "claim of another token": [claim(OTHER_TOKEN, USER)],
     "score the token's": scores(1000001, 1000002),
     "score the user's": scores(1000003),
+    "score the token's once": [Call("record_score_once", ONCE)],
     "erase the token": erasure(anonymous_token=TOKEN),
     "erase the user": erasure(user_id=USER),
     "erase both": erasure(user_id=USER, anonymous_token=TOKEN),
@@ -93,6 +96,7 @@ CALLS: dict[str, list[Call]] = {
 }
 CLAIMS_OF_TOKEN = {"claim", "claim for another user"}
 ERASURES_OF_TOKEN = {"erase the token", "erase both", "purge"}
+SCORES_OF_TOKEN = {"score the token's", "score the token's once"}
 ERASURES_OF_USER = {"erase the user", "erase both", "delete the user"}
 OF_USER = {"submit for the user", "submit with a key", "claim", "claim of another token"}
 WAITS_FOR = {
@@ -105,14 +109,16 @@ WAITS_FOR = {
     "claim for another user": CLAIMS_OF_TOKEN | ERASURES_OF_TOKEN,
     "claim of another token": {"claim", "claim of another token", "delete the user"},
     "score the token's": ERASURES_OF_TOKEN,
+    "score the token's once": {"score the token's once"} | ERASURES_OF_TOKEN,
     "score the user's": ERASURES_OF_USER,
-    "erase the token": CLAIMS_OF_TOKEN | {"score the token's"} | ERASURES_OF_TOKEN,
+    "erase the token": CLAIMS_OF_TOKEN | SCORES_OF_TOKEN | ERASURES_OF_TOKEN,
     "erase the user": {"score the user's"} | ERASURES_OF_USER,
     "erase both": CLAIMS_OF_TOKEN
-    | {"score the token's", "score the user's"}
+    | SCORES_OF_TOKEN
+    | {"score the user's"}
     | ERASURES_OF_TOKEN
     | ERASURES_OF_USER,
-    "purge": CLAIMS_OF_TOKEN | {"score the token's"} | ERASURES_OF_TOKEN,
+    "purge": CLAIMS_OF_TOKEN | SCORES_OF_TOKEN | ERASURES_OF_TOKEN,
     "update the user": {"update the user", "delete the user"},
     "delete the user": OF_USER | {"score the user's", "update the user"} | ERASURES_OF_USER,
 }
