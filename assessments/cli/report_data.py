@@ -160,20 +160,20 @@ async def read(pool: asyncpg.Pool[Any], question: Question) -> Report:
 
 
 async def _read(connection: Any, question: Question) -> Report:
-    cli, filters = queries.cli, question.filters
-    totals = await cli.report_totals(connection, **filters)
+    filters = question.filters
+    totals = await queries.cli.report_totals(connection, **filters)
     unit = _choose_unit(totals["first_at"], totals["last_at"])
-    backlog = await cli.report_backlog(connection, **filters)
-    delays = await cli.report_delays(connection, **filters)
-    points = await cli.report_points(connection, **question.paths)
+    backlog = await queries.cli.report_backlog(connection, **filters)
+    delays = await queries.cli.report_delays(connection, **filters)
+    points = await queries.cli.report_points(connection, **question.paths)
     scale = _choose_scale(points, is_share=question.of_path is not None)
     return Report(
         question=question,
         totals=totals,
-        updates=await cli.report_updates(connection),
+        updates=await queries.cli.report_updates(connection),
         unit=unit,
-        periods=await cli.report_periods(connection, unit=unit, **filters),
-        modules=await cli.report_modules(connection, **filters),
+        periods=await queries.cli.report_periods(connection, unit=unit, **filters),
+        modules=await queries.cli.report_modules(connection, **filters),
         backlog=backlog,
         backlog_ages=[(label, backlog[name]) for name, label in _BACKLOG_AGES.items()],
         delays=delays,

@@ -585,7 +585,7 @@ compared AS (
 )
 
 SELECT
-    r.response_id, r.question_id,
+    r.question_id, r.response_id,
     pg_catalog.round(c.a_points, 9)::double precision AS a_points,
     pg_catalog.round(c.b_points, 9)::double precision AS b_points,
     CASE WHEN :with_answers::boolean THEN r.answer_text END AS answer_text
