@@ -213,6 +213,11 @@ def draw_counts(counts: list[tuple[str, int]], colour: str) -> Markup:
     return _both(spec, _HALF if len(counts) < 6 else _FULL)
 
 
+def _every(labels: list[str], width: int) -> int:
+    """Return which labels have room: every one, every second and so on."""
+    return -(-len(labels) * (8 + 7 * max(map(len, labels))) // width)
+
+
 def draw_scorer(scorer: Scorer, scale: Scale, most: float) -> Markup:
     """Return how a scorer's points are distributed, on an axis up to *most* for all scorers."""
     labels = scale.labels
@@ -220,7 +225,7 @@ def draw_scorer(scorer: Scorer, scale: Scale, most: float) -> Markup:
         {"points": number, "share": count / scorer.with_points if scorer.with_points else 0}
         for number, count in enumerate(scorer.counts)
     ]
-    every = -(-len(labels) * (14 + 7 * max(map(len, labels))) // _SMALL)
+    every = _every(labels, _SMALL)
     spec = {
         "height": 130,
         "data": {"values": values},
@@ -242,7 +247,7 @@ def draw_scorer(scorer: Scorer, scale: Scale, most: float) -> Markup:
             "y": {
                 "field": "share",
                 "type": "quantitative",
-                "scale": {"domain": [0, most]},
+                "scale": {"domain": [0, most], "nice": 3},
                 "axis": {"title": None, "domain": False, "tickCount": 3, "format": ".0%"},
             },
         },
@@ -258,7 +263,7 @@ def draw_pair(pair: Pair, scale: Scale) -> Markup:
         {
             "a": a,
             "b": b,
-            "responses": count or None,
+            "responses": count,
             "weight": count / most,
             "equal": a == b,
             "strong": count > most * 0.55,
@@ -267,7 +272,7 @@ def draw_pair(pair: Pair, scale: Scale) -> Markup:
         for b in range(scale.buckets)
         for count in [pair.cells.get((a, b), 0)]
     ]
-    every = -(-len(labels) * (14 + 7 * max(map(len, labels))) // 240)
+    every = _every(labels, _SMALL)
 
     def axis(title: str, step: int) -> dict[str, Any]:
         return {
@@ -308,6 +313,7 @@ def draw_pair(pair: Pair, scale: Scale) -> Markup:
     if scale.buckets <= _MOST_LABELLED:
         layers.append(
             {
+                "transform": [{"filter": "datum.responses > 0"}],
                 "mark": {"type": "text"},
                 "encoding": {
                     "text": {"field": "responses", "format": ",d"},

@@ -227,12 +227,8 @@ def _by_number(rows: Iterable[Any]) -> list[list[Any]]:
     return [list(group) for _, group in groupby(ordered, lambda row: row["number"])]
 
 
-async def _read_scorers(
-    connection: Any, question: Question, scale: Scale | None
-) -> list[Scorer]:
-    rows = await queries.cli.report_scorers(
-        connection, **question.paths, **_scale_arguments(scale)
-    )
+async def _read_scorers(connection: Any, question: Question, scale: Scale | None) -> list[Scorer]:
+    rows = await queries.cli.report_scorers(connection, **question.paths, **_scale_arguments(scale))
     return [_scorer(group, scale) for group in _by_number(rows)]
 
 
@@ -257,9 +253,7 @@ def _scorer(rows: list[Any], scale: Scale | None) -> Scorer:
 
 
 async def _read_pairs(connection: Any, question: Question, scale: Scale) -> list[Pair]:
-    rows = await queries.cli.report_pairs(
-        connection, **question.paths, **_scale_arguments(scale)
-    )
+    rows = await queries.cli.report_pairs(connection, **question.paths, **_scale_arguments(scale))
     return [await _read_pair(connection, question, group) for group in _by_number(rows)]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from importlib import metadata
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import jinja2
 
-import assessments
 from assessments.cli import report_charts
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def render(report: Report) -> str:
     return environment.from_string(text).render(
         report=report,
         scale=report.scale,
-        version=assessments.__version__,
+        version=metadata.version("assessments"),
         charts=report_charts,
         backlog_age=_backlog_age(report),
         peak=_peak(report),
@@ -64,9 +64,10 @@ def _percent(share: float) -> str:
 
 def _compare(pair: Pair, scale: Scale) -> str:
     """Return the mean difference in a sentence."""
-    size = scale.show(abs(pair.mean_difference))
-    if size == scale.show(0):
-        return "On average both gave the same: the mean difference is 0."
+    if scale.is_share:
+        size = f"{abs(pair.mean_difference) * 100:.1f} percentage points"
+    else:
+        size = f"{abs(pair.mean_difference):,.2f}"
     more = "more" if pair.mean_difference > 0 else "less"
     return f"On average {pair.b} gave {size} {more} than {pair.a}."
 
