@@ -10,7 +10,6 @@ each query. The command is a process of its own: its time and its peak memory ar
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from assessments.cli import report_data
 from assessments.queries import queries
 from assessments.testing import migrations, server
 from benchmarks.plans import LOAD, ROWS
-from benchmarks.transfer import finish
+from benchmarks.transfer import run
 
 SCORES = """
 DELETE FROM assessment_scores;
@@ -55,11 +54,9 @@ async def main(rows: int) -> None:
         await conn.close()
         await measure(url)
         file = Path(folder) / "report.html"
-        command = [sys.executable, "-m", "assessments", "report", "--database", url]
-        command += ["--points", "points", "--of", "of", "--output", str(file)]
-        begun = time.perf_counter()
-        done = finish(subprocess.Popen(command, stderr=subprocess.PIPE), begun)  # noqa: S603
-        print(f"the command: {done.seconds:.1f} s, {done.peak_mib:.0f} MiB, {done.stderr}")
+        options = ("--points", "points", "--of", "of", "--output", file)
+        done = run("report", "--database", url, *options)
+        print(f"the command: {done.seconds:.1f} s, {done.peak_mib:.0f} MiB")
         print(f"the page: {file.stat().st_size / 1024:.0f} KiB")
 
 

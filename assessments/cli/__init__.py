@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.partition(".")[0] == "assessments":
             raise
         print(
-            f'{given.command} needs {error.name}: pip install "assessments[cli,migrate,embedded,report]"',
+            f"{given.command} needs {error.name}: pip install "
+            '"assessments[cli,migrate,embedded,report]"',
             file=sys.stderr,
         )
         return 1

@@ -35,7 +35,7 @@ _QUESTIONS = {
     "human-body": ("heart", "lungs", "digestion"),
     "ecosystems": ("food-web", "carbon-cycle"),
 }
-_WORDS = "because light water carbon cells energy leaves animals change slowly over time".split()
+_WORDS = ("because", "light", "water", "carbon", "cells", "energy", "leaves", "change", "slowly")
 
 
 class _Student(NamedTuple):
@@ -67,8 +67,8 @@ async def simulate(pool: asyncpg.Pool[Any]) -> tuple[int, int]:
                 )
         # The report counts claims by PostgreSQL's statistics, which lag behind otherwise.
         await connection.execute("SELECT pg_stat_force_next_flush()")
-        totals = await connection.fetchrow("SELECT count(*) FROM assessment_responses")
-    return totals[0], count
+        responses = await connection.fetchval("SELECT count(*) FROM assessment_responses")
+    return responses, count
 
 
 async def write_report(pool: asyncpg.Pool[Any]) -> Path:
@@ -106,7 +106,7 @@ async def _answer_and_score(
     connection: Any, chance: Random, students: list[_Student]
 ) -> list[tuple[AssessmentResponse, float]]:
     """Return the responses that were scored, each with what it deserves."""
-    scored = []
+    scored: list[tuple[AssessmentResponse, float]] = []
     for age, student, questions in _sittings(chance, students):
         await _set_age(connection, age)
         responses = await assessments.submit_responses(
@@ -147,11 +147,9 @@ def _sittings(
 
 def _response(chance: Random, student: _Student, module: str, question: str) -> NewResponse:
     words = chance.choices(_WORDS, k=max(3, round(student.ability * 5)))
-    owner: Any = (
-        {"anonymous_token": student.token} if student.token else {"user_id": student.user_id}
-    )
     return {
-        **owner,
+        "user_id": None if student.token else student.user_id,
+        "anonymous_token": student.token,
         "question_id": question,
         "module_slug": module,
         "answer_text": f"{' '.join(words).capitalize()}.",

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from assessments.cli.report_data import Pair, Report, Scale, Scorer
 
 _FULL, _HALF, _NARROW, _SMALL = 1016, 476, 316, 300
-_MOST_LABELLED = 8
+_MOST_LABELLED = 8  # rows of squares that have room for numbers
+_MOST_IN_HALF = 5
 _AXIS = {
     "domainColor": "var(--line)",
     "gridColor": "var(--line)",
@@ -210,7 +211,7 @@ def draw_counts(counts: list[tuple[str, int]], colour: str) -> Markup:
             "mark": {"type": "bar", "color": colour},
         }
 
-    return _both(spec, _HALF if len(counts) < 6 else _FULL)
+    return _both(spec, _FULL if len(counts) > _MOST_IN_HALF else _HALF)
 
 
 def _every(labels: list[str], width: int) -> int:

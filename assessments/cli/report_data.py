@@ -78,10 +78,7 @@ class Scale:
         if self.is_discrete:
             return [self.show(start) for start in starts]
         unit = " %" if self.is_share else ""
-        return [
-            f"{self._plain(start)}–{self._plain(start + self.step)}{unit}"  # noqa: RUF001
-            for start in starts
-        ]
+        return [f"{self._plain(start)}–{self._plain(start + self.step)}{unit}" for start in starts]
 
     def show(self, points: float) -> str:
         """Return *points* as they are shown."""

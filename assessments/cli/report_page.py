@@ -25,7 +25,7 @@ def render(report: Report) -> str:
     environment.filters |= {
         "count": lambda number: f"{number:,}",
         "percent": _percent,
-        "share_of": lambda part, whole: _percent(part / whole) if whole else "–",  # noqa: RUF001
+        "share_of": lambda part, whole: _percent(part / whole) if whole else "–",
         "duration": _duration,
         "zip": zip,
         "day": lambda moment: f"{moment:%-d %B %Y}",
@@ -39,7 +39,7 @@ def render(report: Report) -> str:
         charts=report_charts,
         backlog_age=_backlog_age(report),
         peak=_peak(report),
-        compare=lambda pair: _compare(pair, report.scale),
+        compare=_compare,
         near_label="within one step",
         step=report.scale.show(report.scale.step) if report.scale else "",
     )
@@ -75,7 +75,7 @@ def _compare(pair: Pair, scale: Scale) -> str:
 def _duration(seconds: float | None) -> str:
     """Return a time in one unit, or two where the larger is small."""
     if seconds is None:
-        return "–"  # noqa: RUF001
+        return "–"
     if seconds < _MINUTE:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004
     if seconds < _HOUR:
