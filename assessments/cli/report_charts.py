@@ -35,10 +35,10 @@ _CONFIG = {
     "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif",
     "axis": _AXIS,
     "view": {"stroke": None},
-    "bar": {"cornerRadiusEnd": 2},
     "text": {"fontSize": 12},
 }
 _OWNERS = {"signed in": "var(--accent)", "anonymous": "var(--second)"}
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COUNT = {"format": ",d", "tickMinStep": 1}
 
 
@@ -172,9 +172,15 @@ def _rows(
 def _literal(texts: Sequence[str]) -> str:
     """Return an expression of Vega's for *texts*, in which only letters and digits stand bare."""
     quoted = (
-        "".join(c if c.isascii() and c.isalnum() else _escape(c) for c in text) for text in texts
+        "".join(c if c.isascii() and c.isalnum() else _escape(c) for c in _drawable(text))
+        for text in texts
     )
     return "[" + ",".join(f"'{text}'" for text in quoted) + "]"
+
+
+def _drawable(text: str) -> str:
+    """Return *text* with a mark for each character that XML, and so an SVG, cannot hold."""
+    return _NOT_XML.sub("\ufffd", text)
 
 
 def _escape(character: str) -> str:
@@ -208,7 +214,7 @@ def draw_counts(counts: list[tuple[str, int]], colour: str) -> Markup:
                     "axis": {"title": None, "domain": False, "tickCount": 4, **_COUNT},
                 },
             },
-            "mark": {"type": "bar", "color": colour},
+            "mark": {"type": "bar", "color": colour, "cornerRadiusEnd": 2},
         }
 
     return _both(spec, _FULL if len(counts) > _MOST_IN_HALF else _HALF)
@@ -230,7 +236,7 @@ def draw_scorer(scorer: Scorer, scale: Scale, most: float) -> Markup:
     spec = {
         "height": 130,
         "data": {"values": values},
-        "mark": {"type": "bar", "color": "var(--accent)"},
+        "mark": {"type": "bar", "color": "var(--accent)", "cornerRadiusEnd": 2},
         "encoding": {
             "x": {
                 "field": "points",
@@ -277,7 +283,7 @@ def draw_pair(pair: Pair, scale: Scale) -> Markup:
 
     def axis(title: str, step: int) -> dict[str, Any]:
         return {
-            "title": title,
+            "title": _drawable(title),
             "titleLimit": 220,
             "domain": False,
             "grid": False,

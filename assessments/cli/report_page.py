@@ -20,7 +20,11 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 def render(report: Report) -> str:
     """Return the page, in which every text from the database is escaped."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
         "count": lambda number: f"{number:,}",
