@@ -214,7 +214,7 @@ def draw_counts(counts: list[tuple[str, int]], colour: str) -> Markup:
                     "axis": {"title": None, "domain": False, "tickCount": 4, **_COUNT},
                 },
             },
-            "mark": {"type": "bar", "color": colour, "cornerRadiusEnd": 2},
+            "mark": {"type": "bar", "color": colour},
         }
 
     return _both(spec, _FULL if len(counts) > _MOST_IN_HALF else _HALF)
@@ -236,7 +236,7 @@ def draw_scorer(scorer: Scorer, scale: Scale, most: float) -> Markup:
     spec = {
         "height": 130,
         "data": {"values": values},
-        "mark": {"type": "bar", "color": "var(--accent)", "cornerRadiusEnd": 2},
+        "mark": {"type": "bar", "color": "var(--accent)"},
         "encoding": {
             "x": {
                 "field": "points",
