@@ -98,6 +98,17 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         {"model_id": "'model-1'", "prompt_version": "'p2'", "max_rows": "100"},
     ),
     (
+        "backlog of another prompt, latest attempts of users and anonymous owners",
+        "get_unscored_responses",
+        {
+            "model_id": "'model-1'",
+            "prompt_version": "'p2'",
+            "latest_attempts_only": "TRUE",
+            "skip_human_scored": "TRUE",
+            "max_rows": "100",
+        },
+    ),
+    (
         "backlog by model and prompt, from the beginning",
         "get_unscored_responses",
         {"model_id": "'model-1'", "prompt_version": "'p1'", "max_rows": "100"},
@@ -111,6 +122,21 @@ CASES: list[tuple[str, str, dict[str, str]]] = [
         "a batch of the heaviest user's",
         "iter_owner_responses",
         {"user_id": "1", "after_response_id": "{rows} / 2", "max_rows": "1000"},
+    ),
+    (
+        "a batch of all responses with scores",
+        "iter_responses_with_scores",
+        {"after_response_id": "{rows} / 2", "max_rows": "1000"},
+    ),
+    (
+        "a batch of the heaviest user's with scores",
+        "iter_owner_responses_with_scores",
+        {"user_id": "1", "after_response_id": "{rows} / 2", "max_rows": "1000"},
+    ),
+    (
+        "a scored test of 20 questions, heaviest user",
+        "get_latest_responses_with_latest_score",
+        {"user_id": "1", "question_ids": TWENTY, "human_first": "TRUE"},
     ),
     ("scores of one response", "get_scores", {"response_id": "7", "user_id": "1"}),
     (

@@ -52,7 +52,7 @@ WITH unscored AS (
                 )
         ) = 0
         AND (
-            NOT :latest_attempts_only::boolean
+            :latest_attempts_only::boolean IS NOT TRUE
             OR (
                 SELECT pg_catalog.count(*)
                 FROM assessment_responses AS newer
@@ -146,42 +146,57 @@ LIMIT :max_rows::bigint;
 -- One batch of the iteration of iter_responses, with the submission key and the scores: a row for
 -- each score, oldest first within the response, or one with nulls in the score's columns. The
 -- cursor is the last row seen, so that the scores of one response can be in several batches.
--- Scans the primary key of assessment_responses from the cursor on, with one probe of
--- idx_assessment_scores_response_id for each row, until max_rows are found.
-SELECT
-    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
-    r.learning_outcome_id, r.content_id, r.answer_text,
-    r.answer_metadata::varchar AS answer_metadata, r.created_at, r.submission_key,
-    s.score_id, s.score_data::varchar AS score_data, s.model_id, s.prompt_version,
-    s.created_at AS scored_at
-FROM assessment_responses AS r
-LEFT JOIN LATERAL (
+-- Scans the primary key of assessment_responses from the cursor on until max_rows + 1 responses
+-- match (nothing may be left of the cursor's own), and probes idx_assessment_scores_response_id
+-- once for each. Only the data of the max_rows returned is read.
+WITH page AS (
     SELECT
-        score.score_id, score.score_data, score.model_id, score.prompt_version, score.created_at
-    FROM assessment_scores AS score
-    WHERE score.response_id = r.response_id
-    -- Not joined as a whole: all of a response's scores, then the next response.
-    ORDER BY score.created_at, score.score_id
-) AS s ON TRUE
-WHERE
-    r.response_id >= coalesce(:after_response_id::bigint, 0)
-    AND (
+        response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+        content_id, answer_text, answer_metadata, created_at, submission_key
+    FROM assessment_responses
+    WHERE
+        response_id >= coalesce(:after_response_id::bigint, 0)
+        AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
+        AND (:question_id::text IS NULL OR question_id = :question_id::text)
+        AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
+        AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+    ORDER BY response_id
+    LIMIT :max_rows::bigint + 1
+)
+
+SELECT
+    b.response_id, b.anonymous_token, b.user_id, b.question_id, b.module_slug,
+    b.learning_outcome_id, b.content_id, b.answer_text,
+    b.answer_metadata::varchar AS answer_metadata, b.created_at, b.submission_key,
+    b.score_id, b.score_data::varchar AS score_data, b.model_id, b.prompt_version, b.scored_at
+FROM (
+    SELECT
+        r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+        r.learning_outcome_id, r.content_id, r.answer_text, r.answer_metadata, r.created_at,
+        r.submission_key, s.score_id, s.score_data, s.model_id, s.prompt_version,
+        s.created_at AS scored_at
+    FROM page AS r
+    LEFT JOIN LATERAL (
+        SELECT
+            own.score_id, own.score_data, own.model_id, own.prompt_version, own.created_at
+        FROM assessment_scores AS own
+        WHERE own.response_id = r.response_id
+        ORDER BY own.created_at, own.score_id
+    ) AS s ON TRUE
+    WHERE
         r.response_id > coalesce(:after_response_id::bigint, 0)
         OR (s.created_at, s.score_id) > (:after_scored_at::timestamptz, :after_score_id::bigint)
-    )
-    AND (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-    AND (:question_id::text IS NULL OR r.question_id = :question_id::text)
-    AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-    AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
-ORDER BY r.response_id, s.created_at, s.score_id
-LIMIT :max_rows::bigint;
+    ORDER BY r.response_id, s.created_at, s.score_id
+    LIMIT :max_rows::bigint
+) AS b
+ORDER BY b.response_id, b.scored_at, b.score_id;
 
 
 -- name: iter_owner_responses_with_scores(user_id, anonymous_token, module_slug, question_id, since, until, after_response_id, after_scored_at, after_score_id, max_rows)
 -- One batch of the same iteration over the responses of either owner. A null owner matches nothing.
--- Each batch finds the owner's rows as iter_owner_responses does, then probes
--- idx_assessment_scores_response_id once for each response of the batch.
-WITH owned AS (
+-- Each batch finds the owner's rows as iter_owner_responses does, then probes the primary key of
+-- assessment_responses and idx_assessment_scores_response_id once for each response.
+WITH page AS (
     (
         SELECT response_id
         FROM assessment_responses
@@ -193,7 +208,6 @@ WITH owned AS (
             AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
             AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
         ORDER BY response_id + 0
-        -- One more: of the cursor's response nothing may be left.
         LIMIT :max_rows::bigint + 1
     )
     UNION ALL
@@ -215,25 +229,32 @@ WITH owned AS (
 )
 
 SELECT
-    r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
-    r.learning_outcome_id, r.content_id, r.answer_text,
-    r.answer_metadata::varchar AS answer_metadata, r.created_at, r.submission_key,
-    s.score_id, s.score_data::varchar AS score_data, s.model_id, s.prompt_version,
-    s.created_at AS scored_at
-FROM owned AS o
-INNER JOIN assessment_responses AS r ON o.response_id = r.response_id
-LEFT JOIN LATERAL (
+    b.response_id, b.anonymous_token, b.user_id, b.question_id, b.module_slug,
+    b.learning_outcome_id, b.content_id, b.answer_text,
+    b.answer_metadata::varchar AS answer_metadata, b.created_at, b.submission_key,
+    b.score_id, b.score_data::varchar AS score_data, b.model_id, b.prompt_version, b.scored_at
+FROM (
     SELECT
-        score.score_id, score.score_data, score.model_id, score.prompt_version, score.created_at
-    FROM assessment_scores AS score
-    WHERE score.response_id = r.response_id
-    ORDER BY score.created_at, score.score_id
-) AS s ON TRUE
-WHERE
-    r.response_id > coalesce(:after_response_id::bigint, 0)
-    OR (s.created_at, s.score_id) > (:after_scored_at::timestamptz, :after_score_id::bigint)
-ORDER BY r.response_id, s.created_at, s.score_id
-LIMIT :max_rows::bigint;
+        r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
+        r.learning_outcome_id, r.content_id, r.answer_text, r.answer_metadata, r.created_at,
+        r.submission_key, s.score_id, s.score_data, s.model_id, s.prompt_version,
+        s.created_at AS scored_at
+    FROM page AS p
+    INNER JOIN assessment_responses AS r ON p.response_id = r.response_id
+    LEFT JOIN LATERAL (
+        SELECT
+            own.score_id, own.score_data, own.model_id, own.prompt_version, own.created_at
+        FROM assessment_scores AS own
+        WHERE own.response_id = r.response_id
+        ORDER BY own.created_at, own.score_id
+    ) AS s ON TRUE
+    WHERE
+        r.response_id > coalesce(:after_response_id::bigint, 0)
+        OR (s.created_at, s.score_id) > (:after_scored_at::timestamptz, :after_score_id::bigint)
+    ORDER BY r.response_id, s.created_at, s.score_id
+    LIMIT :max_rows::bigint
+) AS b
+ORDER BY b.response_id, b.scored_at, b.score_id;
 
 
 -- name: count_anonymous_responses(older_than, max_rows)$

@@ -22,6 +22,7 @@ OWNED = [
     if {"user_id", "anonymous_token"} <= call.arguments.keys()
 ]
 READS = [name for name in OWNED if name not in {*SUBMITS, *ERASURES, "claim_assessment_responses"}]
+WALKS = {"iter_responses", "iter_responses_with_scores"}
 EVERY_ROW: dict[str, Any] = {"before": None, "question_ids": None}
 """Arguments with which a read leaves out no row of its owner."""
 
@@ -50,7 +51,8 @@ async def read(conn: Any, name: str, **owner: Any) -> list[int]:
         return sorted(ids(await call(conn, **changes)))
     found: list[int] = []
     for (response_id,) in await conn.fetch("SELECT response_id FROM assessment_responses"):
-        found += ids(await call(conn, **changes, response_id=response_id))
+        shown = await call(conn, **changes, response_id=response_id)
+        found += ids(shown if isinstance(shown, list) else [shown] if shown else [])
     return sorted(found)
 
 
@@ -78,7 +80,7 @@ async def test_a_response_has_exactly_one_owner(
     assert await counts(conn) == (0, 0)
 
 
-@pytest.mark.parametrize("name", sorted({*READS, "delete_responses"} - {"iter_responses"}))
+@pytest.mark.parametrize("name", sorted({*READS, "delete_responses"} - WALKS))
 async def test_reads_and_erasures_take_at_least_one_owner(
     conn: Connection, token: UUID, name: str
 ) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CALLS = {call.function: call for name, call in catalogue().items() if " " not in name}
 
+WALKS = {"iter_responses", "iter_responses_with_scores"}
+
 
 class Case(NamedTuple):
     """A call with one bad argument, and the parameter that the error names."""
@@ -56,7 +58,7 @@ def bad_arguments(call: Call) -> Iterator[Case]:
 
 def bad_owners(call: Call) -> Iterator[Case]:
     """Yield *call* without an owner and, where it writes, with two."""
-    if call.function not in ("claim_assessment_responses", "iter_responses"):
+    if call.function not in ("claim_assessment_responses", *WALKS):
         none = {**call.arguments, "user_id": None, "anonymous_token": None}
         yield Case(call, "no owner", none, "user_id")
     if call.function == "submit_response":

@@ -78,7 +78,9 @@ async def test_every_call_blocked_by_a_migration_fails_by_its_timeout_and_change
         for connection in connections.values():
             await connection.execute("BEGIN", timeout=30)
     async with conn.transaction():
-        await conn.execute("LOCK TABLE assessment_responses IN ACCESS EXCLUSIVE MODE")
+        await conn.execute(
+            "LOCK TABLE assessment_responses, assessment_scores IN ACCESS EXCLUSIVE MODE"
+        )
         results = await asyncio.gather(
             *(calls[name](connections[name]) for name in names), return_exceptions=True
         )
@@ -105,7 +107,8 @@ async def test_a_call_without_a_timeout_waits_until_the_migration_commits(
     await call(other)
     await rehearsal.rollback()
     async with conn.transaction():
-        await conn.execute("ALTER TABLE assessment_responses ADD COLUMN note text")
+        for table in ("assessment_responses", "assessment_scores"):
+            await conn.execute(f"ALTER TABLE {table} ADD COLUMN note text")
         waiting = asyncio.create_task(call(other))
         await until_waiting_for_lock(conn, other.get_server_pid())
 

@@ -243,12 +243,21 @@ BAD: dict[str, list[Any]] = {
         *shown([1, 1.5, "90d", True, timedelta(0), timedelta(microseconds=-1)]),
         *shown([timedelta(validation.MAX_DAYS, microseconds=1), timedelta.max, timedelta.min]),
     ],
-    **dict.fromkeys(("skip_answered", "dry_run"), BAD_BOOLS),
+    **dict.fromkeys(
+        ("skip_answered", "dry_run", "human_first", "latest_attempts_only", "skip_human_scored"),
+        BAD_BOOLS,
+    ),
     "question_ids": [
         *BAD_LISTS,
         ("bytes", b"q"),
         ("None inside", ["q", None], "[1]"),
         *((f"{what} inside", ["q", value], "[1]") for what, value in BAD_NAMES),
+    ],
+    "response_ids": [
+        *BAD_LISTS,
+        ("bytes", b"q"),
+        ("None inside", [1, None], "[1]"),
+        *((f"{what} inside", [1, value], "[1]") for what, value in BAD_INTS),
     ],
     **dict.fromkeys(("responses", "scores"), BAD_BATCHES),
 }
