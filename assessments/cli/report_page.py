@@ -72,6 +72,8 @@ def _compare(pair: Pair, scale: Scale) -> str:
         size = f"{abs(pair.mean_difference) * 100:.1f} percentage points"
     else:
         size = f"{abs(pair.mean_difference):,.2f}"
+    if not float(size.split()[0].replace(",", "")):
+        return "On average both gave the same."
     more = "more" if pair.mean_difference > 0 else "less"
     return f"On average {pair.b} gave {size} {more} than {pair.a}."
 
