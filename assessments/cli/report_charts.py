@@ -143,6 +143,7 @@ def _rows(
     """Return horizontal bars, one for each of *names*."""
     return {
         "height": {"step": 26},
+        "padding": {"left": 10, "right": 4, "top": 4, "bottom": 0},  # for a wider font than Vega's
         "data": {"values": values},
         "mark": {"type": "bar"},
         "encoding": {
