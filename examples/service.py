@@ -10,7 +10,7 @@ import base64
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -188,17 +188,16 @@ async def submit_or_find(
     """Store a response for the user, or else for the anonymous owner; find it on a retry.
 
     A claim leaves with the token what the user had already answered: a retry with the session
-    finds it there.
+    finds it there. The last try is for a claim that moves the row between the other two.
     """
-    if user_id is not None:
-        try:
-            return await assessments.submit_response(connection, user_id=user_id, **submission)
-        except SubmissionConflict:
-            if anonymous_token is None:
-                raise
-    return await assessments.submit_response(
-        connection, anonymous_token=anonymous_token, **submission
-    )
+    user, token = {"user_id": user_id}, {"anonymous_token": anonymous_token}
+    owners: list[Any] = [user, token, user]
+    if None in (user_id, anonymous_token):
+        owners = [token if user_id is None else user]
+    for owner in owners[:-1]:
+        with suppress(SubmissionConflict):
+            return await assessments.submit_response(connection, **owner, **submission)
+    return await assessments.submit_response(connection, **owners[-1], **submission)
 
 
 @router.get("/modules/{module_slug}/resume")

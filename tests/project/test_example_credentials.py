@@ -11,9 +11,10 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 
-from examples.service import router
+import assessments
+from examples.service import router, submit_or_find
 from tests.helpers.browsers import SESSION, TOKEN, Browser, serving, two_browsers
-from tests.helpers.rows import SECRET, counts, new_user, submit
+from tests.helpers.rows import SECRET, counts, new_response, new_user, submit
 from tests.helpers.scoring import jobs
 
 if TYPE_CHECKING:
@@ -174,6 +175,29 @@ async def test_a_claimed_response_is_found_by_a_retry_with_the_session(
     await stranger.sign_in(await new_user(conn))
     assert_conflict(await stranger.submit("q1", SECRET, key))
     assert await counts(conn) == (1, 0)
+
+
+async def test_a_retry_finds_a_response_that_a_claim_moves_between_its_tries(
+    conn: asyncpg.Connection[Any], user_id: int, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With both owners it returns the row, whichever of the two has it when."""
+    token = uuid4()
+    stored = await submit(conn, anonymous_token=token, submission_key=key)
+    submit_response = assessments.submit_response
+
+    async def submit_before_a_claim(conn: Any, **arguments: Any) -> Any:
+        try:
+            return await submit_response(conn, **arguments)
+        finally:
+            await assessments.claim_assessment_responses(
+                conn, anonymous_token=token, user_id=user_id
+            )
+
+    monkeypatch.setattr(assessments, "submit_response", submit_before_a_claim)
+    answer: dict[str, Any] = {**new_response(submission_key=key)}
+    found = await submit_or_find(conn, user_id=user_id, anonymous_token=token, **answer)
+
+    assert found == {**stored, "user_id": user_id, "anonymous_token": None}
 
 
 async def test_a_response_left_with_the_token_is_found_by_a_retry_with_the_session(
