@@ -251,15 +251,22 @@ def _scorer(rows: list[Any], scale: Scale | None) -> Scorer:
 
 async def _read_pairs(connection: Any, question: Question, scale: Scale) -> list[Pair]:
     rows = await queries.cli.report_pairs(connection, **question.paths, **_scale_arguments(scale))
-    return [await _read_pair(connection, question, group) for group in _by_number(rows)]
-
-
-async def _read_pair(connection: Any, question: Question, rows: list[Any]) -> Pair:
-    first = rows[0]
-    scorers = {name: first[name] for name in ("a_model", "a_prompt", "b_model", "b_prompt")}
-    differences = await queries.cli.report_differences(
+    pairs = _by_number(rows)
+    scorers = {
+        f"{name}s": [group[0][name] for group in pairs]
+        for name in ("a_model", "a_prompt", "b_model", "b_prompt")
+    }
+    differing = await queries.cli.report_differences(
         connection, **question.paths, **scorers, with_answers=question.with_answers
     )
+    return [
+        _pair(group, [row for row in differing if row["number"] == number])
+        for number, group in enumerate(pairs, start=1)
+    ]
+
+
+def _pair(rows: list[Any], differing: list[Any]) -> Pair:
+    first = rows[0]
     responses = first["all_responses"]
     return Pair(
         a=_name(first["a_model"], first["a_prompt"]),
@@ -270,5 +277,14 @@ async def _read_pair(connection: Any, question: Question, rows: list[Any]) -> Pa
         mean_difference=first["mean_difference"],
         kappa=first["kappa"],
         cells={(row["a_bucket"], row["b_bucket"]): row["responses"] for row in rows},
-        differences=[Difference(**row) for row in differences],
+        differences=[
+            Difference(
+                response_id=row["response_id"],
+                question_id=row["question_id"],
+                a_points=row["a_points"],
+                b_points=row["b_points"],
+                answer_text=row["answer_text"],
+            )
+            for row in differing
+        ],
     )

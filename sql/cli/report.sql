@@ -26,8 +26,8 @@ SELECT
 FROM assessment_responses
 WHERE
     (:module_slug::text IS NULL OR module_slug = :module_slug::text)
-    AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-    AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz);
+    AND (:since::timestamptz IS NULL OR created_at >= :since::timestamptz)
+    AND (:until::timestamptz IS NULL OR created_at < :until::timestamptz);
 
 
 -- name: report_updates()^
@@ -56,8 +56,8 @@ WITH counted AS (
     FROM assessment_responses
     WHERE
         (:module_slug::text IS NULL OR module_slug = :module_slug::text)
-        AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-        AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        AND (:since::timestamptz IS NULL OR created_at >= :since::timestamptz)
+        AND (:until::timestamptz IS NULL OR created_at < :until::timestamptz)
     GROUP BY started_at
 ),
 
@@ -102,8 +102,8 @@ WITH counted AS (
     FROM assessment_responses AS r
     WHERE
         (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-        AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-        AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        AND (:since::timestamptz IS NULL OR r.created_at >= :since::timestamptz)
+        AND (:until::timestamptz IS NULL OR r.created_at < :until::timestamptz)
     GROUP BY r.module_slug
 ),
 
@@ -150,8 +150,8 @@ SELECT
 FROM assessment_responses AS r
 WHERE
     (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-    AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-    AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+    AND (:since::timestamptz IS NULL OR r.created_at >= :since::timestamptz)
+    AND (:until::timestamptz IS NULL OR r.created_at < :until::timestamptz)
     AND NOT EXISTS (
         SELECT 1
         FROM assessment_scores AS s
@@ -179,8 +179,8 @@ delays AS (
     INNER JOIN assessment_responses AS r ON f.response_id = r.response_id
     WHERE
         (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-        AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-        AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        AND (:since::timestamptz IS NULL OR r.created_at >= :since::timestamptz)
+        AND (:until::timestamptz IS NULL OR r.created_at < :until::timestamptz)
 )
 
 SELECT
@@ -205,43 +205,49 @@ FROM delays;
 -- the ends of the points, and whether all are whole and of one number. Reads all of both tables.
 WITH numbers AS (
     SELECT
-        s.model_id,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(s.score_data #> :points_path::text[]) = 'number'
-                THEN (s.score_data #>> :points_path::text[])::numeric
-        END AS earned,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(s.score_data #> :of_path::text[]) = 'number'
-                THEN (s.score_data #>> :of_path::text[])::numeric
-        END AS possible
+        s.model_id IS NULL AS is_person,
+        s.score_data #> :points_path::text[] AS earned,
+        s.score_data #> :of_path::text[] AS possible,
+        pg_catalog.count(*) AS scores
     FROM assessment_scores AS s
-    INNER JOIN assessment_responses AS r ON s.response_id = r.response_id
+    LEFT JOIN assessment_responses AS r ON s.response_id = r.response_id
     WHERE
         (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-        AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-        AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        AND (:since::timestamptz IS NULL OR r.created_at >= :since::timestamptz)
+        AND (:until::timestamptz IS NULL OR r.created_at < :until::timestamptz)
+    GROUP BY is_person, earned, possible
 ),
 
-valued AS (
+parsed AS MATERIALIZED (
     SELECT
-        model_id, earned, possible,
+        is_person, scores,
+        CASE WHEN pg_catalog.jsonb_typeof(earned) = 'number' THEN earned::numeric END AS earned,
         CASE
-            WHEN :of_path::text[] IS NULL THEN earned
-            WHEN possible > 0 THEN earned / possible
-        END AS points
+            WHEN pg_catalog.jsonb_typeof(possible) = 'number' THEN possible::numeric
+        END AS possible
     FROM numbers
+),
+
+valued AS MATERIALIZED (
+    SELECT
+        is_person, scores, earned, possible,
+        CASE
+            WHEN :of_path::text[] IS NULL THEN pg_catalog.round(earned, 9)
+            WHEN possible > 0 THEN pg_catalog.round(earned / possible, 9)
+        END AS points
+    FROM parsed
 )
 
 SELECT
-    pg_catalog.count(*) AS scores,
-    pg_catalog.count(*) FILTER (WHERE model_id IS NULL) AS by_person,
-    pg_catalog.count(*) FILTER (WHERE pg_catalog.abs(points) <= 1e12) AS with_points,
-    pg_catalog.min(pg_catalog.round(points, 9)) FILTER (
+    coalesce(pg_catalog.sum(scores), 0)::bigint AS scores,
+    coalesce(pg_catalog.sum(scores) FILTER (WHERE is_person), 0)::bigint AS by_person,
+    coalesce(
+        pg_catalog.sum(scores) FILTER (WHERE pg_catalog.abs(points) <= 1e12), 0
+    )::bigint AS with_points,
+    pg_catalog.min(points) FILTER (
         WHERE pg_catalog.abs(points) <= 1e12
     )::double precision AS lowest,
-    pg_catalog.max(pg_catalog.round(points, 9)) FILTER (
+    pg_catalog.max(points) FILTER (
         WHERE pg_catalog.abs(points) <= 1e12
     )::double precision AS highest,
     pg_catalog.bool_and(earned = pg_catalog.trunc(earned)) FILTER (
@@ -266,11 +272,11 @@ WITH newest AS (
     SELECT DISTINCT ON (s.response_id, s.model_id, s.prompt_version)
         s.response_id, s.model_id, s.prompt_version, s.score_data
     FROM assessment_scores AS s
-    INNER JOIN assessment_responses AS r ON s.response_id = r.response_id
+    LEFT JOIN assessment_responses AS r ON s.response_id = r.response_id
     WHERE
         (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-        AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-        AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        AND (:since::timestamptz IS NULL OR r.created_at >= :since::timestamptz)
+        AND (:until::timestamptz IS NULL OR r.created_at < :until::timestamptz)
     ORDER BY
         s.response_id ASC, s.model_id ASC, s.prompt_version ASC, s.created_at DESC, s.score_id DESC
 ),
@@ -278,35 +284,30 @@ WITH newest AS (
 numbers AS (
     SELECT
         model_id, prompt_version,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(score_data #> :points_path::text[]) = 'number'
-                THEN (score_data #>> :points_path::text[])::numeric
-        END AS earned,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(score_data #> :of_path::text[]) = 'number'
-                THEN (score_data #>> :of_path::text[])::numeric
-        END AS possible
+        score_data #> :points_path::text[] AS earned,
+        score_data #> :of_path::text[] AS possible,
+        pg_catalog.count(*) AS responses
     FROM newest
+    GROUP BY model_id, prompt_version, earned, possible
 ),
 
-shares AS (
+shares AS MATERIALIZED (
     SELECT
-        model_id, prompt_version,
+        model_id, prompt_version, responses,
         CASE
-            WHEN :of_path::text[] IS NULL THEN earned
-            WHEN possible > 0 THEN earned / possible
+            WHEN pg_catalog.jsonb_typeof(earned) <> 'number' THEN NULL
+            WHEN :of_path::text[] IS NULL THEN pg_catalog.round(earned::numeric, 9)
+            WHEN pg_catalog.jsonb_typeof(possible) <> 'number' THEN NULL
+            WHEN possible::numeric > 0
+                THEN pg_catalog.round(earned::numeric / possible::numeric, 9)
         END AS points
     FROM numbers
 ),
 
 valued AS (
     SELECT
-        model_id, prompt_version,
-        CASE
-            WHEN pg_catalog.abs(points) <= 1e12 THEN pg_catalog.round(points, 9)::double precision
-        END AS points
+        model_id, prompt_version, responses,
+        CASE WHEN pg_catalog.abs(points) <= 1e12 THEN points::double precision END AS points
     FROM shares
 ),
 
@@ -328,8 +329,8 @@ cells AS (
                         (:buckets::bigint - 1)::double precision
                     )::bigint
         END AS bucket,
-        pg_catalog.count(*) AS responses,
-        pg_catalog.sum(points) AS earned
+        pg_catalog.sum(responses)::bigint AS responses,
+        pg_catalog.sum(points * responses::double precision) AS earned
     FROM valued
     GROUP BY model_id, prompt_version, bucket
 ),
@@ -377,11 +378,11 @@ WITH newest AS (
     SELECT DISTINCT ON (s.response_id, s.model_id, s.prompt_version)
         s.response_id, s.model_id, s.prompt_version, s.score_data
     FROM assessment_scores AS s
-    INNER JOIN assessment_responses AS r ON s.response_id = r.response_id
+    LEFT JOIN assessment_responses AS r ON s.response_id = r.response_id
     WHERE
         (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-        AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-        AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
+        AND (:since::timestamptz IS NULL OR r.created_at >= :since::timestamptz)
+        AND (:until::timestamptz IS NULL OR r.created_at < :until::timestamptz)
     ORDER BY
         s.response_id ASC, s.model_id ASC, s.prompt_version ASC, s.created_at DESC, s.score_id DESC
 ),
@@ -389,37 +390,34 @@ WITH newest AS (
 numbers AS (
     SELECT
         response_id, model_id, prompt_version,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(score_data #> :points_path::text[]) = 'number'
-                THEN (score_data #>> :points_path::text[])::numeric
-        END AS earned,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(score_data #> :of_path::text[]) = 'number'
-                THEN (score_data #>> :of_path::text[])::numeric
-        END AS possible
+        score_data #> :points_path::text[] AS earned,
+        score_data #> :of_path::text[] AS possible,
+        pg_catalog.count(*) OVER (PARTITION BY response_id) AS scorers
     FROM newest
 ),
 
-shares AS (
+shares AS MATERIALIZED (
     SELECT
         response_id, model_id, prompt_version,
         CASE
-            WHEN :of_path::text[] IS NULL THEN earned
-            WHEN possible > 0 THEN earned / possible
+            WHEN pg_catalog.jsonb_typeof(earned) <> 'number' THEN NULL
+            WHEN :of_path::text[] IS NULL THEN pg_catalog.round(earned::numeric, 9)
+            WHEN pg_catalog.jsonb_typeof(possible) <> 'number' THEN NULL
+            WHEN possible::numeric > 0
+                THEN pg_catalog.round(earned::numeric / possible::numeric, 9)
         END AS points
     FROM numbers
+    WHERE scorers > 1
 ),
 
 valued AS MATERIALIZED (
     SELECT
         response_id, model_id, prompt_version,
-        pg_catalog.round(points, 9)::double precision AS points,
+        points::double precision AS points,
         least(
             greatest(
                 pg_catalog.floor(
-                    (pg_catalog.round(points, 9)::double precision - :low::double precision)
+                    (points::double precision - :low::double precision)
                     / :step::double precision + 1e-6::double precision
                 ),
                 0::double precision
@@ -512,89 +510,86 @@ WHERE k.number <= 6
 ORDER BY c.a_bucket, c.b_bucket, k.number;
 
 
--- name: report_differences(since, until, module_slug, points_path, of_path, a_model, a_prompt, b_model, b_prompt, with_answers)
--- The 10 responses whose points by two scorers differ most, the most first, with the answer's text
--- only if it is asked for. Reads all scores of both scorers.
+-- name: report_differences(since, until, module_slug, points_path, of_path, a_models, a_prompts, b_models, b_prompts, with_answers)
+-- For each pair of scorers the 10 responses whose points by the two differ most, the most first,
+-- with the answer's text only if it is asked for. number is the pair's in the arrays. Reads all of
+-- both tables, as report_pairs does.
 WITH newest AS (
-    SELECT DISTINCT ON (s.response_id, s.is_a)
-        s.response_id, s.is_a, s.score_data
-    FROM (
-        SELECT
-            response_id, created_at, score_id, score_data,
-            coalesce(
-                model_id IS NOT DISTINCT FROM :a_model::text
-                AND prompt_version IS NOT DISTINCT FROM :a_prompt::text,
-                FALSE
-            ) AS is_a
-        FROM assessment_scores
-        WHERE
-            (
-                model_id IS NOT DISTINCT FROM :a_model::text
-                AND prompt_version IS NOT DISTINCT FROM :a_prompt::text
-            )
-            OR (
-                model_id IS NOT DISTINCT FROM :b_model::text
-                AND prompt_version IS NOT DISTINCT FROM :b_prompt::text
-            )
-    ) AS s
-    ORDER BY s.response_id ASC, s.is_a ASC, s.created_at DESC, s.score_id DESC
+    SELECT DISTINCT ON (s.response_id, s.model_id, s.prompt_version)
+        s.response_id, s.model_id, s.prompt_version, s.score_data
+    FROM assessment_scores AS s
+    LEFT JOIN assessment_responses AS r ON s.response_id = r.response_id
+    WHERE
+        (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
+        AND (:since::timestamptz IS NULL OR r.created_at >= :since::timestamptz)
+        AND (:until::timestamptz IS NULL OR r.created_at < :until::timestamptz)
+    ORDER BY
+        s.response_id ASC, s.model_id ASC, s.prompt_version ASC, s.created_at DESC, s.score_id DESC
 ),
 
 numbers AS (
     SELECT
-        response_id, is_a,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(score_data #> :points_path::text[]) = 'number'
-                THEN (score_data #>> :points_path::text[])::numeric
-        END AS earned,
-        CASE
-            WHEN
-                pg_catalog.jsonb_typeof(score_data #> :of_path::text[]) = 'number'
-                THEN (score_data #>> :of_path::text[])::numeric
-        END AS possible
+        response_id, model_id, prompt_version,
+        score_data #> :points_path::text[] AS earned,
+        score_data #> :of_path::text[] AS possible,
+        pg_catalog.count(*) OVER (PARTITION BY response_id) AS scorers
     FROM newest
 ),
 
-shares AS (
+shares AS MATERIALIZED (
     SELECT
-        response_id, is_a,
+        response_id, model_id, prompt_version,
         CASE
-            WHEN :of_path::text[] IS NULL THEN earned
-            WHEN possible > 0 THEN earned / possible
+            WHEN pg_catalog.jsonb_typeof(earned) <> 'number' THEN NULL
+            WHEN :of_path::text[] IS NULL THEN pg_catalog.round(earned::numeric, 9)
+            WHEN pg_catalog.jsonb_typeof(possible) <> 'number' THEN NULL
+            WHEN possible::numeric > 0
+                THEN pg_catalog.round(earned::numeric / possible::numeric, 9)
         END AS points
     FROM numbers
+    WHERE scorers > 1
 ),
 
-paired AS (
+valued AS MATERIALIZED (
     SELECT
-        response_id,
-        pg_catalog.max(points) FILTER (WHERE is_a) AS a_points,
-        pg_catalog.max(points) FILTER (WHERE NOT is_a) AS b_points
+        response_id, model_id, prompt_version,
+        points::double precision AS points
     FROM shares
     WHERE pg_catalog.abs(points) <= 1e12
-    GROUP BY response_id
-    HAVING pg_catalog.count(*) = 2
+),
+
+pairs AS (
+    SELECT number, a_model, a_prompt, b_model, b_prompt
+    FROM
+        unnest(
+            :a_models::text[], :a_prompts::text[], :b_models::text[], :b_prompts::text[]
+        ) WITH ORDINALITY AS p (a_model, a_prompt, b_model, b_prompt, number)
 ),
 
 compared AS (
     SELECT
-        response_id, a_points, b_points,
-        pg_catalog.abs(b_points - a_points) AS distance
-    FROM paired
+        p.number, a.response_id, a.points AS a_points, b.points AS b_points,
+        pg_catalog.row_number() OVER (
+            PARTITION BY p.number
+            ORDER BY pg_catalog.abs(b.points - a.points) DESC, a.response_id ASC
+        ) AS place
+    FROM valued AS a
+    INNER JOIN pairs AS p
+        ON
+            a.model_id IS NOT DISTINCT FROM p.a_model
+            AND a.prompt_version IS NOT DISTINCT FROM p.a_prompt
+    INNER JOIN valued AS b
+        ON
+            a.response_id = b.response_id
+            AND p.b_model IS NOT DISTINCT FROM b.model_id
+            AND p.b_prompt IS NOT DISTINCT FROM b.prompt_version
+    WHERE pg_catalog.abs(b.points - a.points) >= 1e-6::double precision
 )
 
 SELECT
-    r.question_id, r.response_id,
-    pg_catalog.round(c.a_points, 9)::double precision AS a_points,
-    pg_catalog.round(c.b_points, 9)::double precision AS b_points,
+    c.number, r.question_id, r.response_id, c.a_points, c.b_points,
     CASE WHEN :with_answers::boolean THEN r.answer_text END AS answer_text
 FROM compared AS c
 INNER JOIN assessment_responses AS r ON c.response_id = r.response_id
-WHERE
-    c.distance >= 1e-6
-    AND (:module_slug::text IS NULL OR r.module_slug = :module_slug::text)
-    AND r.created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
-    AND r.created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
-ORDER BY c.distance DESC, r.response_id ASC
-LIMIT 10;
+WHERE c.place <= 10
+ORDER BY c.place, c.number;

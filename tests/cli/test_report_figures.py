@@ -337,7 +337,7 @@ async def test_filters_hold_for_every_figure(pool: asyncpg.Pool[Any], add: Any) 
         {"since": NOON, "until": NOON + timedelta(hours=1), "module_slug": "m1"},
         {"module_slug": "other"},
     ):
-        report = await read(pool, Question(points_path=["points"], **filters))  # type: ignore[arg-type]
+        report = await read(pool, Question(points_path=["points"], **filters))
         assert report.totals["responses"] == 2
         assert sum(row["signed_in"] for row in report.periods) == 2
         assert [tuple(row)[1:] for row in report.modules] == [(2, 0, 1, 1)]

@@ -82,7 +82,7 @@ def test_every_parameter_is_cast() -> None:
 
 def test_no_query_selects_every_column() -> None:
     """A column that a later migration adds does not change what a query returns."""
-    assert "*" not in CODE.replace("count(*)", "")
+    assert not re.search(r"(?:SELECT|RETURNING|,|\.)\s*\*", CODE)
 
 
 def test_every_list_has_a_total_order() -> None:
