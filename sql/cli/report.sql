@@ -551,9 +551,7 @@ shares AS MATERIALIZED (
 ),
 
 valued AS MATERIALIZED (
-    SELECT
-        response_id, model_id, prompt_version,
-        points::double precision AS points
+    SELECT response_id, model_id, prompt_version, points
     FROM shares
     WHERE pg_catalog.abs(points) <= 1e12
 ),
@@ -583,11 +581,13 @@ compared AS (
             a.response_id = b.response_id
             AND p.b_model IS NOT DISTINCT FROM b.model_id
             AND p.b_prompt IS NOT DISTINCT FROM b.prompt_version
-    WHERE pg_catalog.abs(b.points - a.points) >= 1e-6::double precision
+    WHERE pg_catalog.abs(b.points - a.points) >= 1e-6
 )
 
 SELECT
-    c.number, r.question_id, r.response_id, c.a_points, c.b_points,
+    c.number, r.question_id, r.response_id,
+    c.a_points::double precision AS a_points,
+    c.b_points::double precision AS b_points,
     CASE WHEN :with_answers::boolean THEN r.answer_text END AS answer_text
 FROM compared AS c
 INNER JOIN assessment_responses AS r ON c.response_id = r.response_id
