@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from assessments import claim_assessment_responses
 from assessments.cli.report_data import Question, read
 from tests.helpers.observe import until_waiting_for_lock
 from tests.helpers.rows import submit
@@ -145,6 +146,15 @@ async def test_the_time_to_the_first_score_is_measured(pool: asyncpg.Pool[Any], 
     assert [count for _, count in report.delay_counts] == [1, 1, 1, 1, 0, 1, 0, 0, 0]
 
 
+async def test_no_time_is_less_than_none(pool: asyncpg.Pool[Any], add: Any) -> None:
+    """A score dated before its response takes no time off the others."""
+    await add((P1, {}), after=-10)
+
+    delays = (await read(pool, Question())).delays
+
+    assert [delays[name] for name in ("median", "p90", "p99")] == [0, 0, 0]
+
+
 async def test_a_scorer_s_newest_score_counts(pool: asyncpg.Pool[Any], add: Any) -> None:
     """A response that a scorer scored twice is one response, with the newer points."""
     await add((P1, {"points": 1}), (P1, {"points": 3}), (PERSON, {"points": 2}))
@@ -212,6 +222,7 @@ async def test_shares_are_points_divided(pool: asyncpg.Pool[Any], add: Any) -> N
 
     assert report.scale
     assert by_name(report) == {"model, p1": (7, 3)}
+    assert (report.points["scores"], report.points["with_points"]) == (7, 3)
     assert report.scorers[0].mean == pytest.approx((0.25 + 0.75 + 2.25) / 3)
 
 
@@ -294,7 +305,7 @@ async def test_kappa_is_undefined_where_all_points_are_equal(
 
 async def test_pairs_with_a_person_come_first(pool: asyncpg.Pool[Any], add: Any) -> None:
     """Then come prompt versions of one model, then other pairs; the most responses first; 6."""
-    other, person = ("other", "p1"), (None, "rubric")
+    other, person = ("another", "p1"), (None, "rubric")
     for _ in range(2):
         await add((P1, {"points": 1}), (P2, {"points": 1}), (other, {"points": 2}))
     await add((P1, {"points": 1}), (PERSON, {"points": 2}), (person, {"points": 2}))
@@ -308,20 +319,26 @@ async def test_pairs_with_a_person_come_first(pool: asyncpg.Pool[Any], add: Any)
         ("a person, rubric", "model, p1", 1),
         ("a person", "model, p1", 1),
         ("model, p1", "model, p2", 2),
-        ("model, p1", "other, p1", 2),
-        ("model, p2", "other, p1", 2),
+        ("another, p1", "model, p1", 2),
+        ("another, p1", "model, p2", 2),
     ]
 
 
 async def test_long_lists_are_cut(pool: asyncpg.Pool[Any], add: Any) -> None:
     """There are at most 12 scorers and 10 differing responses of a pair, the largest ones."""
     for number in range(13):
-        await add((P1, {"points": 0}), (P2, {"points": number}), ((f"m{number}", None), {}))
+        await add(
+            *((P1, {"points": 0}), (P2, {"points": number}), (PERSON, {"points": number})),
+            ((f"m{number}", None), {}),
+        )
     report = await read(pool, POINTS)
 
     assert len(report.scorers) == 12
     assert [each.name for each in report.scorers[:2]] == ["model, p1", "model, p2"]
-    assert [each.b_points for each in report.pairs[0].differences] == [*range(12, 2, -1)]
+    for pair, differences in zip(
+        report.pairs, ([*range(12, 2, -1)], [], [*range(12, 2, -1)]), strict=True
+    ):
+        assert [max(each.a_points, each.b_points) for each in pair.differences] == differences
 
 
 async def test_filters_hold_for_every_figure(pool: asyncpg.Pool[Any], add: Any) -> None:
@@ -353,10 +370,9 @@ async def test_claims_are_counted_by_the_statistics(
     pool: asyncpg.Pool[Any], conn: asyncpg.Connection[Any], user_id: int, token: UUID
 ) -> None:
     """Claimed responses are those that PostgreSQL has counted as updated."""
-    await submit(conn, anonymous_token=token)
-    await conn.execute(
-        "UPDATE assessment_responses SET anonymous_token = NULL, user_id = $1", user_id
-    )
+    await submit(conn, "q1", user_id=user_id)
+    await submit(conn, "q2", anonymous_token=token)
+    await claim_assessment_responses(conn, anonymous_token=token, user_id=user_id)
     await conn.execute("SELECT pg_stat_force_next_flush()")
 
     assert (await read(pool, Question())).updates["updates"] == 1
