@@ -65,7 +65,7 @@ clean:
 
 $(VENV)/demo.installed: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[migrate,cli,embedded]'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[migrate,cli,embedded,report]'
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml
