@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.helpers.commands import INTERRUPTIBLE
 from tests.helpers.pages import ROOT, blocks
@@ -57,7 +57,7 @@ def start(
     )
 
 
-def run(folder: Path, *options: str, **environment: str) -> str:
-    """Run the tests in *folder*; return what pytest prints."""
-    printed, _ = start(folder, *options, **environment).communicate(timeout=120)
+def run(folder: Path, *options: str, **how: Any) -> str:
+    """Run the tests in *folder* as `start` does; return what pytest prints."""
+    printed, _ = start(folder, *options, **how).communicate(timeout=120)
     return printed
