@@ -1,7 +1,7 @@
 """The pytest plugin: one server a run, one migrated template, one database a test.
 
-All fixtures but two are synchronous. The two run under pytest-asyncio, in either mode, or else
-under anyio's plugin.
+All fixtures but two are synchronous. The two run under pytest-asyncio, in either mode, or, where
+that is not loaded, under anyio's plugin.
 """
 
 from __future__ import annotations

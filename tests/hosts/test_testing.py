@@ -76,31 +76,24 @@ def test_a_test_sees_the_template_and_no_other_test(server: str, tmp_path: Path)
     assert "3 passed" in printed, printed
 
 
-STRICT = ("-o", "asyncio_mode=strict")
+STRICT = ("-o", "asyncio_mode=strict", "-o", "asyncio_default_fixture_loop_scope=function")
 NO_ASYNCIO = ("-p", "no:asyncio")
+NOT_INSTALLED = "import sys\nsys.modules['pytest_asyncio'] = None\n"
 
 
 @pytest.mark.parametrize(
     ("mark", "options", "before"),
     [
         pytest.param("asyncio", STRICT, "", id="pytest-asyncio, strict"),
-        pytest.param("anyio", STRICT, "", id="anyio beside pytest-asyncio"),
         pytest.param("anyio", NO_ASYNCIO, "", id="anyio, pytest-asyncio not loaded"),
-        pytest.param(
-            "anyio",
-            NO_ASYNCIO,
-            "import sys\nsys.modules['pytest_asyncio'] = None\n",
-            id="anyio, pytest-asyncio not installed",
-        ),
+        pytest.param("anyio", NO_ASYNCIO, NOT_INSTALLED, id="anyio, pytest-asyncio not installed"),
     ],
 )
 def test_the_pool_and_the_connection_are_in_the_test_s_own_loop(
-    server: str, tmp_path: Path, mark: str, options: tuple[str, str], before: str
+    server: str, tmp_path: Path, mark: str, options: tuple[str, ...], before: str
 ) -> None:
     """Whichever plugin runs the asynchronous test runs its fixtures too."""
     ini = "[pytest]\nfilterwarnings = error\n"
-    if options == STRICT:
-        ini += "asyncio_default_fixture_loop_scope = function\n"
     hosts.write(tmp_path, before + hosts.LOADED, ini, marked=MARKED.format(mark))
 
     printed = hosts.run(tmp_path, *options, ASSESSMENTS_TEST_SERVER=server)
