@@ -59,5 +59,5 @@ def start(
 
 def run(folder: Path, *options: str, **how: Any) -> str:
     """Run the tests in *folder* as `start` does; return what pytest prints."""
-    printed, _ = start(folder, *options, **how).communicate(timeout=120)
+    printed, _ = start(folder, *options, **how).communicate(timeout=300)
     return printed
