@@ -1,0 +1,1 @@
+"""What hosts bring: their tests, tools and tables."""
