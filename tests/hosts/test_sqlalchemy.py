@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from tests.helpers import pages, pgbouncer
 from tests.helpers.calls import RECORDS, SUBMITS, Subject, catalogue
 from tests.helpers.polling import until
 from tests.helpers.rows import counts, new_user, submit
+from tests.helpers.sqlalchemy_hosts import HOSTS, HostError, running, sign_in, stored
 from tests.helpers.transactions import open_transaction
 
 if TYPE_CHECKING:
@@ -41,32 +42,11 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any]
 
 
-class HostError(Exception):
-    """What a host raises after the library's call, in the same transaction."""
-
-
-@asynccontextmanager
-async def running(database: str, **options: Any) -> AsyncIterator[AsyncEngine]:
-    """Yield an engine on *database*."""
-    url = database.replace("postgresql", "postgresql+asyncpg", 1)
-    engine = create_async_engine(url, **options)
-    try:
-        yield engine
-    finally:
-        await engine.dispose()
-
-
 @pytest.fixture
 async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     """Return a host's engine on this test's database."""
     async with running(database) as created:
         yield created
-
-
-HOSTS: dict[str, Callable[[AsyncEngine], Any]] = {
-    "connection": lambda engine: engine.begin(),
-    "session": lambda engine: async_sessionmaker(engine).begin(),
-}
 
 
 @pytest.fixture(params=HOSTS)
@@ -82,34 +62,11 @@ async def driver_connection(host: Any) -> Any:
     return (await host.get_raw_connection()).driver_connection
 
 
-async def sign_in(
-    begun: Any, get_connection: Any, *, token: UUID, user_id: int, fails: bool
-) -> None:
-    """Submit, claim, and then write the host's own; commit, or fail and roll back."""
-    with suppress(HostError):
-        async with begun as host:
-            conn = await get_connection(host)
-            await submit(conn, "q2", user_id=user_id)
-            claim = claim_assessment_responses(conn, anonymous_token=token, user_id=user_id)
-            assert await claim == 1
-            await host.execute(text("INSERT INTO users DEFAULT VALUES"))
-            if fails:
-                raise HostError
-
-
 async def count_statements(engine: AsyncEngine) -> Any:
     """Return how many named statements a connection of the server's has prepared."""
     async with engine.connect() as connection:
         named = "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''"
         return (await connection.execute(text(named))).scalar()
-
-
-async def stored(conn: Connection, token: UUID) -> tuple[int, int]:
-    """Return how many responses are stored, and how many of them the token still has."""
-    held = "SELECT count(*), count(*) FILTER (WHERE anonymous_token = $1) FROM assessment_responses"
-    row = await conn.fetchrow(held, token)
-    assert row
-    return row[0], row[1]
 
 
 @pytest.mark.parametrize("options", [{}, {"poolclass": NullPool}], ids=["pool", "NullPool"])
@@ -225,6 +182,23 @@ async def test_a_claim_refuses_the_engine_s_isolation_level(
         await host.execute(text("SELECT 1"))
 
     assert await stored(conn, token) == (1, 1)
+
+
+async def test_a_sign_in_may_ask_a_stricter_engine_for_read_committed(
+    database: str, conn: Connection, user_id: int, token: UUID
+) -> None:
+    """As docs/hosts.md says: by the session's first statement, and then it claims."""
+    await submit(conn, anonymous_token=token)
+    async with (
+        running(database, isolation_level="SERIALIZABLE") as engine,
+        AsyncSession(engine) as session,
+        session.begin(),
+    ):
+        await session.connection(execution_options={"isolation_level": "READ COMMITTED"})
+        inner = await asyncpg_connection(session)
+        await claim_assessment_responses(inner, anonymous_token=token, user_id=user_id)
+
+    assert await stored(conn, token) == (1, 0)
 
 
 async def test_an_error_of_the_library_s_leaves_the_transaction_usable(
