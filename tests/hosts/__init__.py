@@ -1,1 +1,1 @@
-"""What hosts bring: their tests, tools and tables."""
+"""What hosts bring: their toolkit, framework, tables and tests."""

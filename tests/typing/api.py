@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +19,10 @@ from assessments import (
     ScoredResponse,
     backoffice,
 )
+from assessments.sqlalchemy import asyncpg_connection
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 
 async def takes_every_kind_of_connection(
@@ -28,6 +32,13 @@ async def takes_every_kind_of_connection(
     await assessments.get_responses(pool, user_id=1)
     async with pool.acquire() as pooled:
         await assessments.get_responses(pooled, user_id=1)
+
+
+async def takes_the_connection_of_sqlalchemy(
+    connection: AsyncConnection, session: AsyncSession, scoped: async_scoped_session[AsyncSession]
+) -> None:
+    for host in (connection, session, scoped):
+        assert_type(await asyncpg_connection(host), asyncpg.Connection[Any])
 
 
 async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None:
