@@ -89,7 +89,7 @@ def test_every_list_has_a_total_order() -> None:
     """Every ORDER BY ends in a primary key or in the position in the input."""
     orders = re.findall(r"ORDER BY\s+((?:\([^()]*\)|[^\n()])+)", CODE)
     total = re.compile(
-        r"(\b(response|score|migration)_id( \+ 0)?|number|(trigger|role)_name)( DESC)?;?$"
+        r"(\b(response|score|migration)_id( \+ 0)?|number|(trigger|role|qualified)_name)( DESC)?;?$"
     )
 
     assert orders
