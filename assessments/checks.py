@@ -62,7 +62,12 @@ _INDEXES = (
     "idx_assessment_scores_response_id",
 )
 _INTEGERS = ("smallint", "integer", "bigint")
-_PAGE = "docs/users.md"
+# Headings of the page on users tables: what fits a database that has no users (user_id).
+_EXPECTED = "docs/users.md#what-is-expected"
+_COLUMN = "docs/users.md#a-column-in-your-table"
+_MAPPING = "docs/users.md#a-mapping-table"
+_OTHER_SCHEMA = "docs/users.md#another-schema"
+_STAND_IN = "docs/users.md#no-users-table"
 # Others queue behind a check that waits for a migration's lock: give up soon.
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
 
@@ -201,7 +206,7 @@ async def _check_users(conn: Any, facts: Any) -> Finding:
         return Finding("users", "error" if problem else "ok", f"users: {message}")
     found = "; ".join(f"found {_describe(table)}: {_find_recipe(table)}" for table in tables)
     message = f"users: no table users with a column user_id on search_path ({facts['search_path']})"
-    return Finding("users", "error", f"{message}; {found or f'none: {_PAGE}#no-users-table'}")
+    return Finding("users", "error", f"{message}; {found or f'none: {_STAND_IN}'}")
 
 
 def _describe(table: Any) -> str:
@@ -215,21 +220,20 @@ def _describe(table: Any) -> str:
 def _find_users_problem(table: Any, role: str) -> str:
     """Return why migration 0001 would refuse *table*, the users on search_path; empty if not."""
     if table["user_id_type"] is None:
-        recipe = "a-column-in-your-table" if table["key_name"] else "a-mapping-table"
-        return f" has no column user_id: {_PAGE}#{recipe}"
+        return f" has no column user_id: {_COLUMN if table['key_name'] else _MAPPING}"
     if table["user_id_type"] not in _INTEGERS:
-        return f": user_id is not an integer: {_PAGE}#a-mapping-table"
+        return f": user_id is not an integer: {_MAPPING}"
     if not table["is_unique"]:
-        return f": user_id has no unique index of its own: {_PAGE}#what-is-expected"
+        return f": user_id has no unique index of its own: {_EXPECTED}"
     if not table["may_reference"]:
-        return f": {role} has no REFERENCES (user_id) on it: {_PAGE}#what-is-expected"
+        return f": {role} has no REFERENCES (user_id) on it: {_EXPECTED}"
     return ""
 
 
 def _find_recipe(table: Any) -> str:
     """Return where the page says what to do with *table*, which is not found as users."""
     fits = table["table_name"] == "users" and table["user_id_type"] in _INTEGERS
-    return f"{_PAGE}#{'another-schema' if fits else 'a-mapping-table'}"
+    return _OTHER_SCHEMA if fits else _MAPPING
 
 
 async def _check_queries(conn: Any) -> AsyncIterator[Finding]:
