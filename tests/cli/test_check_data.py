@@ -44,7 +44,8 @@ def levels(findings: list[assessments.Finding]) -> dict[str, str]:
 
 
 async def test_findings_are_what_the_command_prints(database: str, conn: Connection) -> None:
-    """Each has a subject, a level and the line that the command prints, in its order."""
+    """In the same order, also on a connection that has checked before the schema changed."""
+    assert levels(await assessments.check(conn)) == {"search_path": "warning"}
     await conn.execute(BREAK)
 
     found = await assessments.check(conn)

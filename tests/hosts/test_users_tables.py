@@ -127,6 +127,13 @@ HOSTS = {
     "Django": _mapped(AUTH_USER, "auth_user", "integer", BY_INTEGER, INTEGER_SIGN_IN),
     "Supabase": _mapped(SUPABASE_USERS, "auth.users", "uuid", BY_UUID, SIGN_IN),
     "FastAPI Users": _mapped(FASTAPI_USER, '"user"', "uuid", BY_UUID, SIGN_IN),
+    "users (user_id uuid)": Host(
+        UUID.replace("(id", "(user_id"),
+        f": user_id is not an integer: {PAGE}#a-mapping-table",
+        BY_UUID.replace("auth.users (id)", "public.users (user_id)")
+        + RIGHTS.replace("public, assessments,", "assessments, public,"),
+        **BY_USER_ID | {"sign_in": SIGN_IN, "table": ""},
+    ),
     "another schema": Host(
         f"CREATE SCHEMA accounts; {EXPECTED.replace('TABLE ', 'TABLE accounts.')}",
         f"; found accounts.users (user_id integer): {PAGE}#another-schema",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +13,7 @@ import assessments
 from assessments import (
     AssessmentResponse,
     AssessmentScore,
+    Finding,
     NewResponse,
     NewScore,
     ResponseWithScores,
@@ -28,6 +29,12 @@ async def takes_every_kind_of_connection(
     await assessments.get_responses(pool, user_id=1)
     async with pool.acquire() as pooled:
         await assessments.get_responses(pooled, user_id=1)
+
+
+async def returns_findings(pool: asyncpg.Pool[Any]) -> None:
+    (finding, *_) = await assessments.check(pool)
+    assert_type(finding, Finding)
+    assert_type(finding.level, Literal["ok", "note", "warning", "error"])
 
 
 async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None:
