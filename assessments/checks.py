@@ -6,7 +6,7 @@ whoever is about to apply the migrations.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -326,10 +326,12 @@ async def nothing_changed(conn: Connection) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def rolled_back(conn: Any) -> AsyncIterator[None]:
     """Run a block in a savepoint and roll it back, which releases its locks."""
+    rollback = "ROLLBACK TO SAVEPOINT assessments_check; RELEASE SAVEPOINT assessments_check"
     await conn.execute("SAVEPOINT assessments_check")
     try:
         yield
-    finally:
-        await conn.execute(
-            "ROLLBACK TO SAVEPOINT assessments_check; RELEASE SAVEPOINT assessments_check"
-        )
+    except BaseException:
+        with suppress(Exception):  # where the connection is lost, the block's own error says why
+            await conn.execute(rollback)
+        raise
+    await conn.execute(rollback)

@@ -135,6 +135,10 @@ NOTHING = "users: no table users with a column user_id on search_path (public, p
             f"found public.auth_user (id integer): {PAGE}#a-mapping-table",
         ),
         (
+            "CREATE TABLE app_users (user_id integer PRIMARY KEY)",
+            f"found public.app_users (user_id integer): {PAGE}#a-mapping-table",
+        ),
+        (
             'CREATE TABLE "user" (id uuid PRIMARY KEY)',
             f'found public."user" (id uuid): {PAGE}#a-mapping-table',
         ),
