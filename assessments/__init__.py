@@ -1,6 +1,7 @@
 """Student answers and their AI scores in PostgreSQL, on the caller's own asyncpg connection."""
 
 from assessments import backoffice
+from assessments.checks import Finding, check
 from assessments.errors import (
     AssessmentsError,
     InvalidInput,
@@ -39,6 +40,7 @@ __all__ = [
     "AssessmentResponse",
     "AssessmentScore",
     "AssessmentsError",
+    "Finding",
     "InvalidInput",
     "NewResponse",
     "NewScore",
@@ -50,6 +52,7 @@ __all__ = [
     "UnknownUser",
     "UnsafeIsolation",
     "backoffice",
+    "check",
     "claim_assessment_responses",
     "create_pool",
     "delete_responses",

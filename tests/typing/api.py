@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -13,6 +13,7 @@ import assessments
 from assessments import (
     AssessmentResponse,
     AssessmentScore,
+    Finding,
     NewResponse,
     NewScore,
     ResponseWithScores,
@@ -34,6 +35,10 @@ async def takes_every_kind_of_connection(
         await assessments.get_responses(pooled, user_id=1)
 
 
+async def returns_findings(pool: asyncpg.Pool[Any]) -> None:
+    (finding, *_) = await assessments.check(pool)
+    assert_type(finding, Finding)
+    assert_type(finding.level, Literal["ok", "note", "warning", "error"])
 async def takes_the_connection_of_sqlalchemy(
     connection: AsyncConnection, session: AsyncSession, scoped: async_scoped_session[AsyncSession]
 ) -> None:
