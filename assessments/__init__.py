@@ -16,8 +16,10 @@ from assessments.records import (
     AssessmentScore,
     NewResponse,
     NewScore,
+    ResponseWithoutToken,
     ResponseWithScores,
     ScoredResponse,
+    ScoredResponseWithoutToken,
 )
 from assessments.responses import (
     claim_assessment_responses,
@@ -44,7 +46,9 @@ __all__ = [
     "NewScore",
     "NotStored",
     "ResponseWithScores",
+    "ResponseWithoutToken",
     "ScoredResponse",
+    "ScoredResponseWithoutToken",
     "SubmissionConflict",
     "UnknownResponse",
     "UnknownUser",
