@@ -1,6 +1,7 @@
 """Student answers and their AI scores in PostgreSQL, on the caller's own asyncpg connection."""
 
 from assessments import backoffice
+from assessments.cursors import decode_cursor, encode_cursor
 from assessments.errors import (
     AssessmentsError,
     InvalidInput,
@@ -56,7 +57,9 @@ __all__ = [
     "backoffice",
     "claim_assessment_responses",
     "create_pool",
+    "decode_cursor",
     "delete_responses",
+    "encode_cursor",
     "get_latest_responses",
     "get_latest_responses_with_latest_score",
     "get_response",
