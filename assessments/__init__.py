@@ -1,6 +1,7 @@
 """Student answers and their AI scores in PostgreSQL, on the caller's own asyncpg connection."""
 
 from assessments import backoffice
+from assessments.claims import claim_assessment_responses
 from assessments.cursors import decode_cursor, encode_cursor
 from assessments.errors import (
     AssessmentsError,
@@ -23,7 +24,6 @@ from assessments.records import (
     ScoredResponseWithoutToken,
 )
 from assessments.responses import (
-    claim_assessment_responses,
     delete_responses,
     get_latest_responses,
     get_response,

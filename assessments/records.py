@@ -103,15 +103,20 @@ class _RequiredOfResponse(TypedDict):
     answer_text: str
 
 
-class NewResponse(_RequiredOfResponse, total=False):
-    """A response to submit: the arguments of `submit_response`, with exactly one owner."""
+class Submission(_RequiredOfResponse, total=False):
+    """A response to submit, without its owner."""
 
-    user_id: int | None
-    anonymous_token: UUID | str | None
     learning_outcome_id: str | None
     content_id: UUID | str | None
     answer_metadata: dict[str, Any] | None
     submission_key: UUID | str | None
+
+
+class NewResponse(Submission, total=False):
+    """A response to submit: the arguments of `submit_response`, with exactly one owner."""
+
+    user_id: int | None
+    anonymous_token: UUID | str | None
 
 
 class _RequiredOfScore(TypedDict):
