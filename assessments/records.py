@@ -62,7 +62,7 @@ class AssessmentResponse(_Key, _Token, _Columns):
 
 
 class ResponseWithoutToken(_Key, _Columns):
-    """A response as a client may see it: without *anonymous_token*, which is a credential."""
+    """A response as a client may see it: without the token, which is a credential."""
 
 
 class AssessmentScore(TypedDict):
@@ -86,7 +86,7 @@ class ScoredResponse(AssessmentResponse):
 
 
 class ScoredResponseWithoutToken(ResponseWithoutToken):
-    """A response with its newest score, as a client may see it: without *anonymous_token*."""
+    """A response with its newest score, as a client may see it: without the token."""
 
     latest_score: AssessmentScore | None
 

@@ -22,6 +22,7 @@ from assessments import (
     ScoredResponseWithoutToken,
     backoffice,
 )
+from tests.helpers.pages import blocks
 from tests.helpers.rows import new_response, submit
 
 if TYPE_CHECKING:
@@ -117,9 +118,11 @@ def app_of(kind: Any, rows: list[Any]) -> FastAPI:
 
 
 async def get(app: FastAPI, path: str = "/") -> httpx.Response:
-    """Return the response of *app*."""
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="https://service") as client:
+    """Return the response of *app* to the browser that has the token."""
+    transport, cookies = httpx.ASGITransport(app), {"anonymous_token": str(TOKEN)}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="https://service", cookies=cookies
+    ) as client:
         return await client.get(path)
 
 
@@ -178,3 +181,23 @@ async def test_pydantic_validates_what_is_stored(conn: asyncpg.Connection[Any]) 
     score = f'[{{"response_id": {new["response_id"]}, "score_data": {{"points": 3}}}}]'
     (recorded,) = await backoffice.record_scores(conn, new_scores.validate_json(score))
     assert recorded["score_data"] == {"points": 3}
+
+
+async def test_the_page_s_blocks_run(conn: asyncpg.Connection[Any], user_id: int) -> None:
+    """The route sends both owners' responses without the token; a submission has one owner."""
+    names: dict[str, Any] = {"pool": conn, "session_user": lambda: user_id}
+    for block in blocks("docs/hosts.md", "python", "FastAPI"):
+        exec(compile(block, "docs/hosts.md", "exec", dont_inherit=True), names)  # noqa: S102
+    answer = {"question_id": "q3", "module_slug": "m1", "answer_text": "a"}
+
+    of_user = await names["submit"]({"user_id": user_id, "anonymous_token": TOKEN}, answer)
+    of_token = await names["submit"]({"user_id": None, "anonymous_token": TOKEN}, answer)
+    assert of_user["user_id"] == user_id
+    assert of_token["anonymous_token"] == TOKEN
+    with pytest.raises(names["HTTPException"]):
+        await names["submit"]({"user_id": None, "anonymous_token": None}, answer)
+
+    answered = await get(names["app"], "/modules/m1/resume")
+    assert [row["question_id"] for row in answered.json()] == ["q3", "q2", "q1"]
+    assert str(TOKEN) not in answered.text
+    assert "anonymous_token" not in str(names["app"].openapi()["components"])

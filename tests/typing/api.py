@@ -45,6 +45,8 @@ async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None
         question_id="q",
         module_slug="m",
         answer_text="a",
+        learning_outcome_id="lo",
+        content_id=str(token),
         answer_metadata={"seconds": 1},
         submission_key=token,
     )
@@ -160,7 +162,7 @@ async def reads_take_an_owner_or_two(
     assert_type(await get(conn, user_id=1, anonymous_token=None), list[AssessmentResponse])
     # Two of which one may be None: that not both are, no type says.
     assert_type(await get(conn, user_id=user_id, anonymous_token=token), list[AssessmentResponse])
-    await get(conn, user_id=user_id, anonymous_token=maybe_token, limit=1)
+    await get(conn, user_id=user_id, anonymous_token=maybe_token, module_slug="m", question_id="q")
     await get(conn, user_id=row["user_id"], anonymous_token=row["anonymous_token"])
     assert_type(await get(conn, **either), list[AssessmentResponse])
     assert_type(await assessments.delete_responses(conn, **either), int)
