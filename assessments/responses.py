@@ -4,11 +4,13 @@ Every function takes the connection first and the rest by keyword, and calls one
 ``sql/``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
 ``asyncpg.Pool``, from which one connection is taken for the call. Inside the caller's transaction,
 that transaction is neither committed nor rolled back, and none of its settings change.
+
+The overloads are for type checkers: a read has an owner or two, a submission exactly one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, overload
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from assessments.event_loop import map_in_slices
 from assessments.queries import queries
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
     from assessments.queries import Connection
     from assessments.records import AssessmentResponse, NewResponse, Submission
-
-    Token: TypeAlias = UUID | str
 
     class Latest(TypedDict, total=False):
         """What selects the questions of a test."""
@@ -74,7 +74,7 @@ async def submit_response(
     conn: Connection,
     *,
     user_id: None = None,
-    anonymous_token: Token,
+    anonymous_token: UUID | str,
     **response: Unpack[Submission],
 ) -> AssessmentResponse: ...
 async def submit_response(
@@ -166,11 +166,11 @@ async def get_response(
 ) -> AssessmentResponse | None: ...
 @overload
 async def get_response(
-    conn: Connection, *, response_id: int, anonymous_token: Token
+    conn: Connection, *, response_id: int, anonymous_token: UUID | str
 ) -> AssessmentResponse | None: ...
 @overload
 async def get_response(
-    conn: Connection, *, response_id: int, user_id: int | None, anonymous_token: Token | None
+    conn: Connection, *, response_id: int, user_id: int | None, anonymous_token: UUID | str | None
 ) -> AssessmentResponse | None: ...
 async def get_response(
     conn: Connection,
@@ -207,11 +207,15 @@ async def get_responses(
 ) -> list[AssessmentResponse]: ...
 @overload
 async def get_responses(
-    conn: Connection, *, anonymous_token: Token, **page: Unpack[Page]
+    conn: Connection, *, anonymous_token: UUID | str, **page: Unpack[Page]
 ) -> list[AssessmentResponse]: ...
 @overload
 async def get_responses(
-    conn: Connection, *, user_id: int | None, anonymous_token: Token | None, **page: Unpack[Page]
+    conn: Connection,
+    *,
+    user_id: int | None,
+    anonymous_token: UUID | str | None,
+    **page: Unpack[Page],
 ) -> list[AssessmentResponse]: ...
 async def get_responses(
     conn: Connection,
@@ -255,11 +259,11 @@ async def get_responses_for_question(
 ) -> list[AssessmentResponse]: ...
 @overload
 async def get_responses_for_question(
-    conn: Connection, *, anonymous_token: Token, question_id: str
+    conn: Connection, *, anonymous_token: UUID | str, question_id: str
 ) -> list[AssessmentResponse]: ...
 @overload
 async def get_responses_for_question(
-    conn: Connection, *, user_id: int | None, anonymous_token: Token | None, question_id: str
+    conn: Connection, *, user_id: int | None, anonymous_token: UUID | str | None, question_id: str
 ) -> list[AssessmentResponse]: ...
 async def get_responses_for_question(
     conn: Connection,
@@ -295,14 +299,14 @@ async def get_latest_responses(
 ) -> list[AssessmentResponse]: ...
 @overload
 async def get_latest_responses(
-    conn: Connection, *, anonymous_token: Token, **latest: Unpack[Latest]
+    conn: Connection, *, anonymous_token: UUID | str, **latest: Unpack[Latest]
 ) -> list[AssessmentResponse]: ...
 @overload
 async def get_latest_responses(
     conn: Connection,
     *,
     user_id: int | None,
-    anonymous_token: Token | None,
+    anonymous_token: UUID | str | None,
     **latest: Unpack[Latest],
 ) -> list[AssessmentResponse]: ...
 async def get_latest_responses(
@@ -342,10 +346,10 @@ async def get_latest_responses(
 @overload
 async def delete_responses(conn: Connection, *, user_id: int) -> int: ...
 @overload
-async def delete_responses(conn: Connection, *, anonymous_token: Token) -> int: ...
+async def delete_responses(conn: Connection, *, anonymous_token: UUID | str) -> int: ...
 @overload
 async def delete_responses(
-    conn: Connection, *, user_id: int | None, anonymous_token: Token | None
+    conn: Connection, *, user_id: int | None, anonymous_token: UUID | str | None
 ) -> int: ...
 async def delete_responses(
     conn: Connection,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from assessments.queries import Connection
     from assessments.records import AssessmentScore, ScoredResponse
-    from assessments.responses import Latest, Page, Token
+    from assessments.responses import Latest, Page
 
 __all__ = [
     "get_latest_responses_with_latest_score",
@@ -39,11 +39,11 @@ async def get_scores(
 ) -> list[AssessmentScore]: ...
 @overload
 async def get_scores(
-    conn: Connection, *, response_id: int, anonymous_token: Token
+    conn: Connection, *, response_id: int, anonymous_token: UUID | str
 ) -> list[AssessmentScore]: ...
 @overload
 async def get_scores(
-    conn: Connection, *, response_id: int, user_id: int | None, anonymous_token: Token | None
+    conn: Connection, *, response_id: int, user_id: int | None, anonymous_token: UUID | str | None
 ) -> list[AssessmentScore]: ...
 async def get_scores(
     conn: Connection,
@@ -81,14 +81,18 @@ async def get_responses_with_latest_score(
 ) -> list[ScoredResponse]: ...
 @overload
 async def get_responses_with_latest_score(
-    conn: Connection, *, anonymous_token: Token, human_first: bool = False, **page: Unpack[Page]
+    conn: Connection,
+    *,
+    anonymous_token: UUID | str,
+    human_first: bool = False,
+    **page: Unpack[Page],
 ) -> list[ScoredResponse]: ...
 @overload
 async def get_responses_with_latest_score(
     conn: Connection,
     *,
     user_id: int | None,
-    anonymous_token: Token | None,
+    anonymous_token: UUID | str | None,
     human_first: bool = False,
     **page: Unpack[Page],
 ) -> list[ScoredResponse]: ...
@@ -140,14 +144,18 @@ async def get_latest_responses_with_latest_score(
 ) -> list[ScoredResponse]: ...
 @overload
 async def get_latest_responses_with_latest_score(
-    conn: Connection, *, anonymous_token: Token, human_first: bool = False, **latest: Unpack[Latest]
+    conn: Connection,
+    *,
+    anonymous_token: UUID | str,
+    human_first: bool = False,
+    **latest: Unpack[Latest],
 ) -> list[ScoredResponse]: ...
 @overload
 async def get_latest_responses_with_latest_score(
     conn: Connection,
     *,
     user_id: int | None,
-    anonymous_token: Token | None,
+    anonymous_token: UUID | str | None,
     human_first: bool = False,
     **latest: Unpack[Latest],
 ) -> list[ScoredResponse]: ...
