@@ -2,6 +2,8 @@
 
 from assessments import backoffice
 from assessments.checks import Finding, check
+from assessments.claims import claim_assessment_responses
+from assessments.cursors import decode_cursor, encode_cursor
 from assessments.errors import (
     AssessmentsError,
     InvalidInput,
@@ -17,11 +19,12 @@ from assessments.records import (
     AssessmentScore,
     NewResponse,
     NewScore,
+    ResponseWithoutToken,
     ResponseWithScores,
     ScoredResponse,
+    ScoredResponseWithoutToken,
 )
 from assessments.responses import (
-    claim_assessment_responses,
     delete_responses,
     get_latest_responses,
     get_response,
@@ -46,7 +49,9 @@ __all__ = [
     "NewScore",
     "NotStored",
     "ResponseWithScores",
+    "ResponseWithoutToken",
     "ScoredResponse",
+    "ScoredResponseWithoutToken",
     "SubmissionConflict",
     "UnknownResponse",
     "UnknownUser",
@@ -55,7 +60,9 @@ __all__ = [
     "check",
     "claim_assessment_responses",
     "create_pool",
+    "decode_cursor",
     "delete_responses",
+    "encode_cursor",
     "get_latest_responses",
     "get_latest_responses_with_latest_score",
     "get_response",
