@@ -9,6 +9,7 @@ from assessments.errors import (
     UnknownResponse,
     UnknownUser,
     UnsafeIsolation,
+    UnsupportedCodec,
 )
 from assessments.pool import create_pool
 from assessments.records import (
@@ -49,6 +50,7 @@ __all__ = [
     "UnknownResponse",
     "UnknownUser",
     "UnsafeIsolation",
+    "UnsupportedCodec",
     "backoffice",
     "claim_assessment_responses",
     "create_pool",

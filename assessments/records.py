@@ -1,13 +1,15 @@
 """Typed rows: plain dicts with the columns' own names.
 
-The types are asyncpg's. Where the host has set a codec for one of them, such as ``uuid`` or
-``timestamptz``, the rows hold what that codec decodes.
+The types are asyncpg's. Where the host has set a codec for ``int8``, ``uuid`` or ``timestamptz``,
+what that decodes is turned back into them; a codec for text changes the rows' text.
 """
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from assessments.codecs import is_decoded_response, is_decoded_score, restore_types
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -100,8 +102,8 @@ class NewScore(_RequiredOfScore, total=False):
 
 
 # The queries return JSONB as text, decoded here once, so that no JSON codec of the host's matters.
-# PostgreSQL puts no white space around that text, so raw_decode suffices.
-_decode = json.JSONDecoder().raw_decode
+# PostgreSQL puts no white space around that text, so scan_once, which raw_decode calls, suffices.
+_decode: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
 def to_response(row: Record, *extra: str) -> AssessmentResponse:
@@ -109,7 +111,9 @@ def to_response(row: Record, *extra: str) -> AssessmentResponse:
     record = dict(row)
     for name in extra:
         record.pop(name, None)
-    record["answer_metadata"] = _decode(record["answer_metadata"])[0]
+    record["answer_metadata"] = _decode(record["answer_metadata"], 0)[0]
+    if is_decoded_response(record):
+        restore_types(record)
     return cast("AssessmentResponse", record)
 
 
@@ -118,7 +122,9 @@ def to_score(row: Record, *extra: str) -> AssessmentScore:
     record = dict(row)
     for name in extra:
         record.pop(name, None)
-    record["score_data"] = _decode(record["score_data"])[0]
+    record["score_data"] = _decode(record["score_data"], 0)[0]
+    if is_decoded_score(record):
+        restore_types(record)
     return cast("AssessmentScore", record)
 
 
@@ -132,7 +138,9 @@ def to_response_and_score(row: Record) -> tuple[AssessmentResponse, AssessmentSc
     """Return *row* of a query of responses, each with a score or nulls, as two records."""
     response = dict(row)
     response.pop("submission_key", None)
-    response["answer_metadata"] = _decode(response["answer_metadata"])[0]
+    response["answer_metadata"] = _decode(response["answer_metadata"], 0)[0]
+    if is_decoded_response(response):
+        restore_types(response)
     score = {
         "score_id": response.pop("score_id"),
         "response_id": response["response_id"],
@@ -143,5 +151,5 @@ def to_response_and_score(row: Record) -> tuple[AssessmentResponse, AssessmentSc
     }
     if score["score_id"] is None:
         return cast("AssessmentResponse", response), None
-    score["score_data"] = _decode(score["score_data"])[0]
+    score["score_data"] = _decode(score["score_data"], 0)[0]
     return cast("AssessmentResponse", response), cast("AssessmentScore", score)
