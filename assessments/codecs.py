@@ -29,27 +29,6 @@ _TIMESTAMP = re.compile(
 )
 
 
-def is_decoded_response(row: dict[str, Any]) -> bool:
-    """Return whether a codec of the host's has decoded a column of *row*, a response's.
-
-    All columns of a type have one codec: a column that is never null stands for the others.
-    """
-    token, content = row["anonymous_token"], row["content_id"]
-    return (
-        (token is not None and not isinstance(token, UUID))
-        or (content is not None and not isinstance(content, UUID))
-        or is_decoded_score(row)
-    )
-
-
-def is_decoded_score(row: dict[str, Any]) -> bool:
-    """Return whether a codec of the host's has decoded a column of *row*, a score's."""
-    time = row["created_at"]
-    return (
-        type(row["response_id"]) is not int or type(time) is not datetime or time.tzinfo is not _UTC
-    )
-
-
 def restore_types(row: dict[str, Any]) -> dict[str, Any]:
     """Give the columns of *row* the types that they have in the records, and return it.
 

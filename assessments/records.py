@@ -7,14 +7,13 @@ what that decodes is turned back into them; a codec for text changes the rows' t
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypedDict, cast
+from uuid import UUID
 
-from assessments.codecs import is_decoded_response, is_decoded_score, restore_types
+from assessments.codecs import restore_types
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from uuid import UUID
-
     from asyncpg import Record
 
 __all__ = [
@@ -104,28 +103,41 @@ class NewScore(_RequiredOfScore, total=False):
 # The queries return JSONB as text, decoded here once, so that no JSON codec of the host's matters.
 # PostgreSQL puts no white space around that text, so scan_once, which raw_decode calls, suffices.
 _decode: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_UTC = timezone.utc  # as asyncpg has it
+# Columns of a type have one codec: whether it is the host's is seen by one that is not null.
 
 
 def to_response(row: Record, *extra: str) -> AssessmentResponse:
     """Return *row* of a responses query as a record, without its *extra* columns."""
-    record = dict(row)
+    record: Any = dict(row)
     for name in extra:
         record.pop(name, None)
     record["answer_metadata"] = _decode(record["answer_metadata"], 0)[0]
-    if is_decoded_response(record):
+    uuid, time = record["anonymous_token"] or record["content_id"], record["created_at"]
+    if (
+        type(record["response_id"]) is not int
+        or type(time) is not datetime
+        or time.tzinfo is not _UTC
+        or (uuid is not None and not isinstance(uuid, UUID))
+    ):
         restore_types(record)
-    return cast("AssessmentResponse", record)
+    return record  # type: ignore[no-any-return]  # a cast is a call for each row
 
 
 def to_score(row: Record, *extra: str) -> AssessmentScore:
     """Return *row* of a scores query as a record, without its *extra* columns."""
-    record = dict(row)
+    record: Any = dict(row)
     for name in extra:
         record.pop(name, None)
     record["score_data"] = _decode(record["score_data"], 0)[0]
-    if is_decoded_score(record):
+    time = record["created_at"]
+    if (
+        type(record["response_id"]) is not int
+        or type(time) is not datetime
+        or time.tzinfo is not _UTC
+    ):
         restore_types(record)
-    return cast("AssessmentScore", record)
+    return record  # type: ignore[no-any-return]
 
 
 def to_scored_response(row: Record) -> ScoredResponse:
@@ -136,11 +148,7 @@ def to_scored_response(row: Record) -> ScoredResponse:
 
 def to_response_and_score(row: Record) -> tuple[AssessmentResponse, AssessmentScore | None]:
     """Return *row* of a query of responses, each with a score or nulls, as two records."""
-    response = dict(row)
-    response.pop("submission_key", None)
-    response["answer_metadata"] = _decode(response["answer_metadata"], 0)[0]
-    if is_decoded_response(response):
-        restore_types(response)
+    response: Any = to_response(row, "submission_key")
     score = {
         "score_id": response.pop("score_id"),
         "response_id": response["response_id"],
@@ -150,6 +158,6 @@ def to_response_and_score(row: Record) -> tuple[AssessmentResponse, AssessmentSc
         "created_at": response.pop("scored_at"),
     }
     if score["score_id"] is None:
-        return cast("AssessmentResponse", response), None
+        return response, None
     score["score_data"] = _decode(score["score_data"], 0)[0]
-    return cast("AssessmentResponse", response), cast("AssessmentScore", score)
+    return response, cast("AssessmentScore", score)

@@ -18,6 +18,7 @@ from assessments import (
     UnknownUser,
     UnsupportedCodec,
     get_responses,
+    records,
     submit_responses,
 )
 from assessments.backoffice import iter_responses, iter_responses_with_scores, record_scores
@@ -160,6 +161,18 @@ async def test_a_time_is_read_in_each_form_of_iso_8601(
 
     expected = datetime(2026, 11, 26, 2, 32, 45, 500_000, timezone.utc)
     assert typed(row["created_at"]) == typed(expected)
+
+
+async def test_without_a_codec_nothing_is_turned_back(
+    conn: Connection, token: UUID, user_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that asyncpg has decoded are recognised as they are, by looking at them."""
+    monkeypatch.delattr(records, "restore_types")
+    row = await submit(conn, anonymous_token=token, content_id=uuid4())
+    subject = Subject(user_id, token, row["response_id"], {"anonymous_token": token})
+
+    for call in catalogue(subject).values():
+        await call(conn)
 
 
 async def test_an_infinite_time_is_as_asyncpg_decodes_it(conn: Connection, token: UUID) -> None:
