@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+import assessments
 from assessments import (
     SubmissionConflict,
     UnknownResponse,
@@ -22,6 +23,7 @@ from assessments import (
     submit_responses,
 )
 from assessments.backoffice import iter_responses, iter_responses_with_scores, record_scores
+from tests.helpers import pages
 from tests.helpers.calls import RECORDS, SUBMITS, Subject, catalogue
 from tests.helpers.codecs import KEY_CODECS, Decoded, set_codecs
 from tests.helpers.observe import everything_shown
@@ -95,6 +97,16 @@ async def test_an_iteration_continues_after_its_last_row_under_every_codec(
         rows = [row async for row in iterate(coded, batch_size=1)]
 
         assert [str(row["question_id"]) for row in rows] == ["q1", "q2", "q3"]
+
+
+async def test_the_page_s_codec_changes_no_type(pool: asyncpg.Pool[Any], token: UUID) -> None:
+    """The block of docs/hosts.md does what the page says."""
+    (block,) = pages.blocks("docs/hosts.md", "python", "Codecs")
+    names = {"assessments": assessments, "pool": pool, "token": token}
+    await pages.run(block, names)
+
+    (row,) = await get_responses(pool, anonymous_token=token)
+    assert names["row"] == row
 
 
 @pytest.mark.parametrize(

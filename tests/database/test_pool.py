@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import sys
+from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,6 +16,7 @@ import pytest
 import assessments
 from assessments import create_pool, pool
 from assessments.urls import check_url
+from tests.helpers import pages
 from tests.helpers.polling import until
 from tests.helpers.rows import submit
 
@@ -137,6 +142,36 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(url: str, pro
 def test_a_url_may_leave_out_what_the_environment_has(url: str) -> None:
     """Several hosts, an IPv6 address, a socket's folder or no host at all are accepted."""
     assert check_url("dsn", url) == url
+
+
+async def test_the_page_s_refusal_is_as_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """The block of docs/hosts.md prints what it says."""
+    (block,) = pages.blocks("docs/hosts.md", "python", "URLs")
+    await pages.run(block, {"assessments": assessments})
+
+    (shown,) = re.findall(r"# (dsn: .*) …$", block, re.MULTILINE)
+    assert capsys.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql"])
+async def test_the_page_s_line_for_yoyo_applies_the_migrations(
+    empty_database: str, scheme: str
+) -> None:
+    """It makes of SQLAlchemy's URL what yoyo and libpq take, and leaves theirs as it is."""
+    url = with_parameter(empty_database.replace("postgresql", scheme, 1), "ssl=prefer")
+    environment = {"DATABASE_URL": url, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("CREATE TABLE users (user_id bigint PRIMARY KEY)")
+
+    (line,) = pages.blocks("docs/hosts.md", "sh", "URLs")
+    shell = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-ec", line, env=os.environ | environment, stderr=PIPE
+    )
+    _, said = await shell.communicate()
+
+    assert shell.returncode == 0, said
+    assert await connection.fetchval("SELECT count(*) FROM assessment_responses") == 0
+    await connection.close()
 
 
 @pytest.mark.parametrize("name", pool._HOOKS)  # noqa: SLF001 - private on purpose
