@@ -12,6 +12,7 @@ from assessments.errors import (
     UnknownResponse,
     UnknownUser,
     UnsafeIsolation,
+    UnsupportedCodec,
 )
 from assessments.pool import create_pool
 from assessments.records import (
@@ -56,6 +57,7 @@ __all__ = [
     "UnknownResponse",
     "UnknownUser",
     "UnsafeIsolation",
+    "UnsupportedCodec",
     "backoffice",
     "check",
     "claim_assessment_responses",

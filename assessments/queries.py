@@ -15,7 +15,9 @@ from uuid import UUID
 
 import aiosql
 from aiosql.adapters.asyncpg import AsyncPGAdapter
+from asyncpg import DataError
 
+from assessments.codecs import run_with_text
 from assessments.driver_errors import driver_errors
 from assessments.transactions import check_task, invalid_connection
 
@@ -89,8 +91,12 @@ class Adapter(AsyncPGAdapter):
             _, run = conn.fetch, getattr(conn, method)  # other drivers have an execute, too
         except AttributeError as error:
             raise invalid_connection(conn) from error
+        arguments = [parameters[name] for name in self.var_sorted[query_name]]
         with driver_errors():
-            return await run(sql, *[parameters[name] for name in self.var_sorted[query_name]])
+            try:
+                return await run(sql, *arguments)
+            except DataError as error:
+                return await run_with_text(run, sql, arguments, error)
 
 
 # The adapter follows neither of aiosql's two protocols: its functions are plain, as in the

@@ -1,16 +1,18 @@
 """Typed rows: plain dicts with the columns' own names.
 
-The types are asyncpg's. Where the host has set a codec for one of them, such as ``uuid`` or
-``timestamptz``, the rows hold what that codec decodes.
+The types are asyncpg's. Where the host has set a codec for ``int8``, ``uuid`` or ``timestamptz``,
+what that decodes is turned back into them; a codec for text changes the rows' text.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime  # noqa: TC003 - pydantic evaluates the annotations
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID  # noqa: TC003 - likewise
+from uuid import UUID
+
+from assessments.codecs import restore_types
 
 if sys.version_info >= (3, 12):
     from typing import TypedDict
@@ -132,26 +134,43 @@ class NewScore(_RequiredOfScore, total=False):
 
 
 # The queries return JSONB as text, decoded here once, so that no JSON codec of the host's matters.
-# PostgreSQL puts no white space around that text, so raw_decode suffices.
-_decode = json.JSONDecoder().raw_decode
+# PostgreSQL puts no white space around that text, so scan_once, which raw_decode calls, suffices.
+_decode: Any = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+_UTC = timezone.utc  # as asyncpg has it
+# Columns of a type have one codec: whether it is the host's is seen by one that is not null.
 
 
 def to_response(row: Record, *extra: str) -> AssessmentResponse:
     """Return *row* of a responses query as a record, without its *extra* columns."""
-    record = dict(row)
+    record: Any = dict(row)
     for name in extra:
         record.pop(name, None)
-    record["answer_metadata"] = _decode(record["answer_metadata"])[0]
-    return cast("AssessmentResponse", record)
+    record["answer_metadata"] = _decode(record["answer_metadata"], 0)[0]
+    uuid, time = record["anonymous_token"] or record["content_id"], record["created_at"]
+    if (
+        type(record["response_id"]) is not int
+        or type(time) is not datetime
+        or time.tzinfo is not _UTC
+        or (uuid is not None and not isinstance(uuid, UUID))
+    ):
+        restore_types(record)
+    return record  # type: ignore[no-any-return]  # a cast is a call for each row
 
 
 def to_score(row: Record, *extra: str) -> AssessmentScore:
     """Return *row* of a scores query as a record, without its *extra* columns."""
-    record = dict(row)
+    record: Any = dict(row)
     for name in extra:
         record.pop(name, None)
-    record["score_data"] = _decode(record["score_data"])[0]
-    return cast("AssessmentScore", record)
+    record["score_data"] = _decode(record["score_data"], 0)[0]
+    time = record["created_at"]
+    if (
+        type(record["response_id"]) is not int
+        or type(time) is not datetime
+        or time.tzinfo is not _UTC
+    ):
+        restore_types(record)
+    return record  # type: ignore[no-any-return]
 
 
 def to_scored_response(row: Record) -> ScoredResponse:
@@ -162,9 +181,7 @@ def to_scored_response(row: Record) -> ScoredResponse:
 
 def to_response_and_score(row: Record) -> tuple[AssessmentResponse, AssessmentScore | None]:
     """Return *row* of a query of responses, each with a score or nulls, as two records."""
-    response = dict(row)
-    response.pop("submission_key", None)
-    response["answer_metadata"] = _decode(response["answer_metadata"])[0]
+    response: Any = to_response(row, "submission_key")
     score = {
         "score_id": response.pop("score_id"),
         "response_id": response["response_id"],
@@ -174,6 +191,6 @@ def to_response_and_score(row: Record) -> tuple[AssessmentResponse, AssessmentSc
         "created_at": response.pop("scored_at"),
     }
     if score["score_id"] is None:
-        return cast("AssessmentResponse", response), None
-    score["score_data"] = _decode(score["score_data"])[0]
-    return cast("AssessmentResponse", response), cast("AssessmentScore", score)
+        return response, None
+    score["score_data"] = _decode(score["score_data"], 0)[0]
+    return response, cast("AssessmentScore", score)
