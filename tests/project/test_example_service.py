@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +65,7 @@ async def test_an_anonymous_owner_becomes_a_user_and_is_erased(
 
     listed = await browser.pages(limit=2)
     assert [len(page) for page in listed] == [2, 2, 1]
+    assert [len(page) for page in await browser.pages(limit=5)] == [5]
     assert [
         (row["answer_text"], row["user_id"], bool(row["latest_score"]))
         for page in listed
@@ -137,11 +137,6 @@ async def test_a_sign_out_forgets_the_anonymous_owner(
     assert (await browser.sign_in(await new_user(conn))).json() == {"claimed": 0}
 
 
-def cursor(text: str) -> str:
-    """Return *text* in the form of a page's cursor."""
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
 AS_JSON = {"content-type": "application/json"}
 ANSWER = ("POST", "/questions/q1/responses")
 GOOD = {"module_slug": "m1", "answer_text": SECRET}
@@ -158,7 +153,7 @@ BAD: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ("module_slug", "GET", f"/modules/{'m' * 513}/resume", None),
     ("limit", "GET", "/responses?limit=0", None),
     ("before", "GET", f"/responses?before={SECRET}", None),
-    ("before", "GET", f"/responses?before={cursor('2026-11-22T12:00:00 1')}", None),
+    ("before", "GET", f"/responses?before={'A' * 22}", None),
     ("response_id", "GET", f"/responses/{2**63}/scores", None),
 ]
 
