@@ -44,9 +44,9 @@ LATEST_FILTERS = {"module": MODULE, "20 questions": {"question_ids": TWENTY}}
 ITER_FILTERS = {"module": MODULE, "question": QUESTION, "dates": DATES}
 A_HUNDRED = {"max_rows": "100"}
 OLD = {
-    "all are old": {"older_than": "now() - '2026-01-01'"},
-    "half are old": {"older_than": "now() - '2025-04-15'"},
-    "none is old": {"older_than": "now() - '2025-01-01'"},
+    "all are old": {"older_than": "now() - '2026-01-01 00:02+00'"},
+    "half are old": {"older_than": "now() - '2025-04-15 00:02+00'"},
+    "none is old": {"older_than": "now() - '2025-01-01 00:02+00'"},
 }
 
 NEW = {

@@ -37,8 +37,8 @@ class Facts(NamedTuple):
 
 async def pages(conn: asyncpg.Connection[Any]) -> dict[str, str]:
     """Return the page of this server's version, if there is to be one."""
-    facts = await collect(conn)
-    return {f"plans-{facts.version}.txt": render(facts)} if facts.version in VERSIONS else {}
+    version = conn.get_server_version().major
+    return {f"plans-{version}.txt": render(await collect(conn))} if version in VERSIONS else {}
 
 
 async def collect(conn: asyncpg.Connection[Any]) -> Facts:
