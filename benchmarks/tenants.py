@@ -3,9 +3,9 @@
 On an embedded PostgreSQL one database gets SCHEMAS schemas, each by a ``yoyo apply`` of its own, as
 the loop of docs/scaling.md does, and another database gets one. Every schema holds the same rows. A
 submission and a page of 20 then run in turn on one connection each: in the schema that is alone, in
-the first and in the last of the many, and in transactions that begin with ``SET LOCAL search_path``,
-for one school and for each in turn. The figures are medians, also as a multiple of the schema that
-is alone, and the memory that the connection's backend holds at the end.
+the first and in the last of the many, and in transactions that begin with SET LOCAL search_path,
+for one school and for each in turn. The figures are medians, also as a multiple of the schema that is
+alone, and the memory that the connection's backend holds at the end.
 
     python -m benchmarks.tenants [SCHEMAS]
 """
@@ -85,7 +85,7 @@ def apply(url: str, schemas: int) -> list[float]:
     command = [sys.executable, "-m", "yoyo", "apply", *options, migrations / "standalone"]
     taken = []
     for number in range(1, schemas + 1):
-        path = {"PGOPTIONS": f"-c search_path={school(number)},pg_temp"}
+        path = {"PGOPTIONS": f"-c search_path={school(number)}"}
         begun = perf_counter()
         subprocess.run([*command, migrations], env=os.environ | path, check=True)  # noqa: S603
         taken.append(perf_counter() - begun)
@@ -121,7 +121,7 @@ async def show_migrations(url: str, schemas: int) -> None:
         f" {statistics.median(first[-tenth:]):.2f} s at last,"
         f" {statistics.median(again):.2f} s with nothing to apply"
     )
-    shown = (f"{before[name]:,} -> {after[name]:,} {name}" for name in before.keys())
+    shown = (f"{before[name]:,} -> {after[name]:,} {name}" for name in dict(before))
     print(f"catalogue: {', '.join(shown)}\n")
 
 
@@ -187,7 +187,7 @@ async def show_calls(alone: str, many: str, schemas: int) -> None:
     print(f"{'':38}{''.join(f'{title:>20}' for title in taken)}{'backend':>12}")
     for index, (name, conn) in enumerate(connections.items()):
         figures = (
-            f"{each[index]:9.0f} µs {each[index] / each[0]:5.2f} ×" for each in taken.values()
+            f"{each[index]:9.0f} µs {each[index] / each[0]:5.2f}x" for each in taken.values()
         )
         megabytes = await conn.fetchval(
             "SELECT sum(total_bytes) / 1e6 FROM pg_backend_memory_contexts"
