@@ -4,8 +4,8 @@ On an embedded PostgreSQL one database gets SCHEMAS schemas, each by a ``yoyo ap
 the loop of docs/scaling.md does, and another database gets one. Every schema holds the same rows. A
 submission and a page of 20 then run in turn on one connection each: in the schema that is alone, in
 the first and in the last of the many, and in transactions that begin with SET LOCAL search_path,
-for one school and for each in turn. The figures are medians, also as a multiple of the schema that is
-alone, and the memory that the connection's backend holds at the end.
+for one school and for each in turn. The figures are medians, also as a multiple of the schema that
+is alone, and the memory that the connection's backend holds at the end.
 
     python -m benchmarks.tenants [SCHEMAS]
 """
@@ -157,12 +157,13 @@ def in_schema(
 
 
 async def measure(ways: list[Callable[[], Awaitable[Any]]]) -> list[float]:
-    """Run *ways* in turn, and return the median microseconds of each."""
+    """Run *ways* in turn, beginning with another each time; return the median microseconds."""
     taken: list[list[float]] = [[] for _ in ways]
-    for _ in range(WARM_UP + TURNS):
-        for index, way in enumerate(ways):
+    for turn in range(WARM_UP + TURNS):
+        for step in range(len(ways)):
+            index = (turn + step) % len(ways)
             begun = perf_counter()
-            await way()
+            await ways[index]()
             taken[index].append(perf_counter() - begun)
     return [statistics.median(each[WARM_UP:]) * 1e6 for each in taken]
 
