@@ -8,11 +8,16 @@
 -- KEY SHARE is the lock that the foreign key takes in any case: taken first, it waits for a
 -- deletion in progress instead of failing after it. It blocks neither reads nor claims.
 -- One row written; one probe of assessment_responses_pkey.
+WITH scored AS MATERIALIZED (
+    SELECT r.response_id
+    FROM assessment_responses AS r
+    WHERE r.response_id = :response_id::bigint
+    FOR KEY SHARE OF r
+)
+
 INSERT INTO assessment_scores (response_id, score_data, model_id, prompt_version)
-SELECT r.response_id, :score_data::varchar::jsonb, :model_id::text, :prompt_version::text
-FROM assessment_responses AS r
-WHERE r.response_id = :response_id::bigint
-FOR KEY SHARE OF r
+SELECT response_id, :score_data::varchar::jsonb, :model_id::text, :prompt_version::text
+FROM scored
 RETURNING
     score_id, response_id, score_data::varchar AS score_data, model_id, prompt_version, created_at;
 

@@ -84,6 +84,19 @@ def test_no_query_selects_every_column() -> None:
     assert not re.search(r"(?:SELECT|RETURNING|,|\.)\s*\*", CODE)
 
 
+def test_no_insert_locks_the_rows_that_it_reads() -> None:
+    """A row lock is taken in a CTE of its own: Citus refuses INSERT … SELECT … FOR KEY SHARE."""
+    lock = re.compile(r"\bFOR (?:(?:NO KEY )?UPDATE|(?:KEY )?SHARE)\b")
+    code, parts = CODE, []
+    while inner := re.findall(r"\(([^()]*)\)", code):
+        parts += inner
+        code = re.sub(r"\([^()]*\)", "", code)
+    locking = [part for part in [*parts, *code.split(";")] if lock.search(part)]
+
+    assert locking
+    assert [part for part in locking if "INSERT INTO" in part] == []
+
+
 def test_every_list_has_a_total_order() -> None:
     """Every ORDER BY of rows ends in a key of theirs or in the position in the input."""
     orders = re.findall(r"(?<!WITHIN GROUP \()ORDER BY\s+((?:\([^()]*\)|[^\n()])+)", CODE)
