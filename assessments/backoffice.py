@@ -1,4 +1,4 @@
-"""The service's own work: scoring, iteration over all responses, the purge.
+"""The service's own work: scoring, iteration over all responses, the purges.
 
 These functions act for the service and not for a person. Not for request handlers: no ownership
 check.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assessments.errors import NotStored, UnknownResponse, UnsafeIsolation
 from assessments.event_loop import map_in_slices
-from assessments.purges import purge_anonymous_responses
+from assessments.purges import purge_anonymous_responses, purge_responses
 from assessments.queries import queries, text_arrays
 from assessments.records import to_response, to_response_and_score, to_score
 from assessments.transactions import atomic
@@ -46,6 +46,7 @@ __all__ = [
     "iter_responses",
     "iter_responses_with_scores",
     "purge_anonymous_responses",
+    "purge_responses",
     "record_score",
     "record_score_once",
     "record_scores",

@@ -46,6 +46,8 @@ PLANS = {
     "iter_owner_responses_with_scores": {_USER, _ANONYMOUS, _RESPONSES, _SCORES},
     "count_anonymous_responses": {_ANONYMOUS},
     "purge_anonymous_responses": {_ANONYMOUS, _RESPONSES},
+    "count_responses": {_USER, _ANONYMOUS},
+    "purge_responses": {_USER, _ANONYMOUS, _RESPONSES},
     "cli.get_database_identity": set(),
     "cli.lock_import": set(),
     "cli.import_responses": {_KEY, _RESPONSES, _USERS, _SCORES},
