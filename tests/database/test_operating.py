@@ -272,7 +272,11 @@ async def test_logical_replication_carries_every_call_and_survives_a_failover(
     await subscribed.execute(within)
 
     async def same() -> bool:
-        return await content(subscribed) == await content(published)
+        users = "SELECT user_id FROM users ORDER BY user_id"
+        (one, ours), (another, theirs) = [
+            (await conn.fetch(users), await content(conn)) for conn in (subscribed, published)
+        ]
+        return one == another and ours == theirs
 
     await programs.until(same)
     user_id = await store_some(published)
