@@ -3,7 +3,7 @@
 Loads responses of realistic length (the table of texts below; metadata, a submission key each, one
 or two scores with feedback) over the users, tokens, questions and modules of benchmarks/plans.py.
 
-    python -m benchmarks.storage [ROWS]     ten million take some 25 GB of disk and half an hour
+    python -m benchmarks.storage [ROWS]     ten million take 25 GB of disk and most of an hour
 
 A call's WAL is shown without full-page images, and directly after a checkpoint, when each page that
 it touches is written whole; under load it lies between the two. Claims are measured on a table of
