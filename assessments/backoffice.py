@@ -1,4 +1,4 @@
-"""The service's own work: scoring, iteration over all responses, the purge.
+"""The service's own work: scoring, iteration over all responses, the purges.
 
 These functions act for the service and not for a person. Not for request handlers: no ownership
 check.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assessments.errors import NotStored, UnknownResponse, UnsafeIsolation
 from assessments.event_loop import map_in_slices
+from assessments.purges import purge_anonymous_responses, purge_responses
 from assessments.queries import queries, text_arrays
 from assessments.records import to_response, to_response_and_score, to_score
 from assessments.transactions import atomic
@@ -20,13 +21,12 @@ from assessments.validation.scalars import (
     check_identifier,
     check_optional,
     check_page_size,
-    check_retention,
 )
 from assessments.walks import iter_batches, iter_batches_with_scores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
     from uuid import UUID
 
     from assessments.queries import Connection
@@ -46,6 +46,7 @@ __all__ = [
     "iter_responses",
     "iter_responses_with_scores",
     "purge_anonymous_responses",
+    "purge_responses",
     "record_score",
     "record_score_once",
     "record_scores",
@@ -366,34 +367,3 @@ async def iter_responses_with_scores(
 def _newest_first(response: ResponseWithScores) -> ResponseWithScores:
     response["scores"].reverse()
     return response
-
-
-async def purge_anonymous_responses(
-    conn: Connection, *, older_than: timedelta, limit: int = 10_000, dry_run: bool = False
-) -> int:
-    """Erase unclaimed responses older than *older_than*, a bounded batch a call.
-
-    Their scores are erased too. Call it until it returns 0. It waits for a claim in progress, and
-    leaves what that has taken.
-
-    Args:
-        conn: An asyncpg connection, a pool's connection, or a pool; its role needs SELECT and
-            DELETE on ``assessment_responses``.
-        older_than: The retention of unclaimed responses: above zero, at most 365,000 days.
-        limit: At most so many responses, 1 or more.
-        dry_run: Erase nothing, only count.
-
-    Returns:
-        The number of responses erased or, with *dry_run*, the number that would be.
-
-    Raises:
-        InvalidInput: An argument breaks a rule above.
-    """
-    arguments = {
-        "older_than": check_retention("older_than", older_than),
-        "max_rows": check_bigint("limit", limit),
-    }
-    if check_bool("dry_run", dry_run):
-        return int(await queries.count_anonymous_responses(conn, **arguments))
-    erased: int = await queries.purge_anonymous_responses(conn, **arguments)
-    return erased

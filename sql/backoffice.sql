@@ -1,5 +1,5 @@
 -- The service's own work on all responses: what to score, iteration for analysis and export, the
--- purge of unclaimed responses. Not for request handlers: no owner is checked here.
+-- purges. Not for request handlers: no owner is checked here.
 --
 -- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
@@ -293,3 +293,65 @@ WHERE
             LIMIT :max_rows::bigint
         ) AS expired
     )::bigint[]);
+
+
+-- name: count_responses(older_than, max_rows)$
+-- How many responses purge_responses would erase. Reads idx_assessment_responses_user_id, then
+-- idx_assessment_responses_anon.
+SELECT pg_catalog.count(*)
+FROM (
+    (
+        SELECT 1
+        FROM assessment_responses
+        WHERE
+            user_id IS NOT NULL
+            AND created_at < pg_catalog.now() - :older_than::interval
+        ORDER BY user_id ASC, created_at DESC, response_id DESC
+        LIMIT :max_rows::bigint
+    )
+    UNION ALL
+    (
+        SELECT 1
+        FROM assessment_responses
+        WHERE
+            anonymous_token IS NOT NULL
+            AND created_at < pg_catalog.now() - :older_than::interval
+        ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
+        LIMIT :max_rows::bigint
+    )
+    LIMIT :max_rows::bigint
+) AS expired;
+
+
+-- name: purge_responses(older_than, max_rows)!
+-- Erases at most max_rows responses of all owners older than the interval; the foreign key erases
+-- their scores. Proceeds as purge_anonymous_responses does: through the users in the order of
+-- idx_assessment_responses_user_id, then, if these are fewer than max_rows, through the anonymous
+-- owners in that of idx_assessment_responses_anon. Waits for a claim in progress, and erases what
+-- that has taken.
+DELETE FROM assessment_responses
+WHERE response_id = any((
+    SELECT pg_catalog.array_agg(expired.response_id)
+    FROM (
+        (
+            SELECT response_id
+            FROM assessment_responses
+            WHERE
+                user_id IS NOT NULL
+                AND created_at < pg_catalog.now() - :older_than::interval
+            ORDER BY user_id ASC, created_at DESC, response_id DESC
+            LIMIT :max_rows::bigint
+        )
+        UNION ALL
+        (
+            SELECT response_id
+            FROM assessment_responses
+            WHERE
+                anonymous_token IS NOT NULL
+                AND created_at < pg_catalog.now() - :older_than::interval
+            ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
+            LIMIT :max_rows::bigint
+        )
+        LIMIT :max_rows::bigint
+    ) AS expired
+)::bigint[]);

@@ -1,4 +1,4 @@
-"""``assessments purge``: erases old responses that nobody has claimed, after saying how many."""
+"""``assessments purge``: erases old responses, after saying how many."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def add_command(commands: Any) -> None:
     """Add the command to the parser's."""
     purge = commands.add_parser(
         "purge",
-        help="erase old responses that nobody has claimed; without --yes, say how many",
-        description="Erase anonymous responses older than a given age, with their scores. "
-        "Without --yes nothing is erased.",
+        help="erase old responses; without --yes, say how many",
+        description="Erase responses older than a given age, with their scores: those that nobody "
+        "has claimed or, with --all-owners, everybody's. Without --yes nothing is erased.",
     )
     options.add_database(purge)
     purge.add_argument(
@@ -33,7 +33,10 @@ def add_command(commands: Any) -> None:
         metavar="AGE",
         type=options.age,
         required=True,
-        help="the age from which an anonymous response is erased: 90d, 12w or 36h",
+        help="the age from which a response is erased: 90d, 12w or 36h",
+    )
+    purge.add_argument(
+        "--all-owners", action="store_true", help="also the responses of signed-in users"
     )
     purge.add_argument(
         "--batch",
@@ -55,28 +58,27 @@ async def _purge(pool: asyncpg.Pool[Any], arguments: argparse.Namespace) -> None
     age, words = arguments.older_than
     before = (datetime.now(timezone.utc) - age).strftime("%Y-%m-%d %H:%M UTC")
     which = f"older than {words} (from before {before})"
+    purge, noun = backoffice.purge_anonymous_responses, "anonymous response"
+    if arguments.all_owners:
+        purge, noun = backoffice.purge_responses, "response"
     if arguments.yes:
-        erased = await _erase(pool, age, arguments.batch)
-        say(f"Erased {_quantify(erased)} {which}, with their scores.")
+        erased = await _erase(pool, purge, age, arguments.batch)
+        say(f"Erased {_quantify(erased, noun)} {which}, with their scores.")
         return
-    count = await backoffice.purge_anonymous_responses(
-        pool, older_than=age, limit=MAX_BIGINT, dry_run=True
-    )
-    say(f"{_quantify(count)} {'is' if count == 1 else 'are'} {which}.")
+    count = await purge(pool, older_than=age, limit=MAX_BIGINT, dry_run=True)
+    say(f"{_quantify(count, noun)} {'is' if count == 1 else 'are'} {which}.")
     say("Nothing has been erased. Run again with --yes to erase them.")
 
 
-async def _erase(pool: asyncpg.Pool[Any], age: timedelta, batch: int) -> int:
+async def _erase(pool: asyncpg.Pool[Any], purge: Any, age: timedelta, batch: int) -> int:
     erased = 0
     with progress.counting("erased") as show:
         # A claim can take rows out of a batch, so that only an empty one is the end.
-        while count := await backoffice.purge_anonymous_responses(
-            pool, older_than=age, limit=batch
-        ):
+        while count := await purge(pool, older_than=age, limit=batch):
             erased += count
             show(erased)
     return erased
 
 
-def _quantify(count: int) -> str:
-    return f"{count:,} anonymous response{'' if count == 1 else 's'}"
+def _quantify(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -14,9 +14,10 @@ from assessments.backoffice import (
     get_unscored_responses,
     iter_responses,
     purge_anonymous_responses,
+    purge_responses,
     record_score,
 )
-from tests.helpers.rows import counts, ids, submit, submit_all
+from tests.helpers.rows import counts, ids, new_user, submit, submit_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -195,14 +196,35 @@ async def test_a_purge_erases_old_unclaimed_responses_with_their_scores(
     assert await purge_anonymous_responses(conn, older_than=30 * DAY) == 0
 
 
-async def test_a_purge_is_bounded(conn: Connection) -> None:
+async def test_a_purge_of_all_owners_erases_what_is_old_whoever_owns_it(
+    conn: Connection, user_id: int, token: UUID
+) -> None:
+    """Younger responses stay, whatever their keys; a dry run counts the same and erases nothing."""
+    for owner in ({"anonymous_token": token}, {"user_id": user_id}) * 2:
+        response_id = (await submit(conn, **owner))["response_id"]
+        await record_score(conn, response_id=response_id, score_data={})
+    await backdate(conn, [(1, 29 * DAY), (2, 29 * DAY), (3, 31 * DAY), (4, 31 * DAY)])
+
+    assert await purge_responses(conn, older_than=30 * DAY, dry_run=True) == 2
+    assert await counts(conn) == (4, 4)
+    assert await purge_responses(conn, older_than=30 * DAY) == 2
+
+    assert await iterate(conn) == [1, 2]
+    assert await counts(conn) == (2, 2)
+    assert await purge_responses(conn, older_than=30 * DAY) == 0
+
+
+@pytest.mark.parametrize("purge", [purge_anonymous_responses, purge_responses])
+async def test_a_purge_is_bounded(conn: Connection, purge: Any) -> None:
     """One call erases at most limit responses, and repeated calls erase them all."""
-    for _ in range(7):
-        await submit(conn, anonymous_token=uuid4())
+    for number in range(7):
+        is_user_s = purge is purge_responses and number < 4
+        owner = {"user_id": await new_user(conn)} if is_user_s else {"anonymous_token": uuid4()}
+        await submit(conn, **owner)
     await backdate(conn, [(number, (1 + number) * DAY) for number in range(1, 8)])
 
-    assert await purge_anonymous_responses(conn, older_than=DAY, limit=3, dry_run=True) == 3
-    purged = [await purge_anonymous_responses(conn, older_than=DAY, limit=3) for _ in range(4)]
+    assert await purge(conn, older_than=DAY, limit=3, dry_run=True) == 3
+    purged = [await purge(conn, older_than=DAY, limit=3) for _ in range(4)]
 
     assert purged == [3, 3, 1, 0]
 

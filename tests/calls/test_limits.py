@@ -88,7 +88,7 @@ PAGES = {
     name: {**call.arguments, argument: validation.MAX_PAGE}
     for name, call in catalogue().items()
     for argument in ("limit", "batch_size")
-    if argument in call.arguments and name != "purge_anonymous_responses"
+    if argument in call.arguments and "older_than" not in call.arguments
 }
 
 

@@ -93,6 +93,19 @@ async def test_with_yes_it_erases_them_in_batches(
     assert old.run(*arguments).stdout.startswith(erased % 0)
 
 
+@pytest.mark.parametrize("batch", [1, 4, 10_000])
+async def test_with_all_owners_it_erases_users_responses_too(old: Database, batch: int) -> None:
+    """It counts and erases every response of that age, and calls none of them anonymous."""
+    arguments = ("purge", "--all-owners", "--older-than", "90d")
+
+    counted, erased = old.run(*arguments), old.run(*arguments, "--yes", "--batch", batch)
+
+    assert counted.stdout.startswith(b"6 responses are older than 90 days (from before ")
+    assert erased.stdout.startswith(b"Erased 6 responses older than 90 days (from before ")
+    assert questions(r for r, _ in await content(old.conn)) == ["young"]
+    assert await old.count("assessment_scores") == 1
+
+
 @pytest.mark.parametrize(
     ("age", "words"),
     [("1d", "1 day"), ("2w", "2 weeks"), ("36h", "36 hours"), ("1000h", "1,000 hours")],

@@ -91,13 +91,15 @@ CALLS: dict[str, list[Call]] = {
     "erase the user": erasure(user_id=USER),
     "erase both": erasure(user_id=USER, anonymous_token=TOKEN),
     "purge": [Call("purge_anonymous_responses", {"older_than": timedelta(days=90)})],
+    "purge all": [Call("purge_responses", {"older_than": timedelta(days=90)})],
     "update the user": [Call("update_user", {"user_id": USER})],
     "delete the user": [Call("delete_user", {"user_id": USER})],
 }
 CLAIMS_OF_TOKEN = {"claim", "claim for another user"}
-ERASURES_OF_TOKEN = {"erase the token", "erase both", "purge"}
+ERASURES_OF_TOKEN = {"erase the token", "erase both", "purge", "purge all"}
 SCORES_OF_TOKEN = {"score the token's", "score the token's once"}
-ERASURES_OF_USER = {"erase the user", "erase both", "delete the user"}
+ERASURES_OF_USER = {"erase the user", "erase both", "purge all", "delete the user"}
+OF_ALL = CLAIMS_OF_TOKEN | SCORES_OF_TOKEN | {"score the user's"} | ERASURES_OF_TOKEN
 OF_USER = {"submit for the user", "submit with a key", "claim", "claim of another token"}
 WAITS_FOR = {
     "read": set(),
@@ -113,12 +115,9 @@ WAITS_FOR = {
     "score the user's": ERASURES_OF_USER,
     "erase the token": CLAIMS_OF_TOKEN | SCORES_OF_TOKEN | ERASURES_OF_TOKEN,
     "erase the user": {"score the user's"} | ERASURES_OF_USER,
-    "erase both": CLAIMS_OF_TOKEN
-    | SCORES_OF_TOKEN
-    | {"score the user's"}
-    | ERASURES_OF_TOKEN
-    | ERASURES_OF_USER,
+    "erase both": OF_ALL | ERASURES_OF_USER,
     "purge": CLAIMS_OF_TOKEN | SCORES_OF_TOKEN | ERASURES_OF_TOKEN,
+    "purge all": OF_ALL | ERASURES_OF_USER,
     "update the user": {"update the user", "delete the user"},
     "delete the user": OF_USER | {"score the user's", "update the user"} | ERASURES_OF_USER,
 }
@@ -172,6 +171,7 @@ def calls_on(token: UUID, user_id: int, keys: list[int]) -> dict[str, Call]:
         "erase token": erasure(anonymous_token=token)[0],
         "erase both": erasure(anonymous_token=token, user_id=user_id)[0],
         "purge": CALLS["purge"][0],
+        "purge all": CALLS["purge all"][0],
         "score": scores(*reversed(keys))[1],
     }
 

@@ -31,7 +31,7 @@ STEPS = 25
 WRITES = (
     *("submit_response", "submit_responses", "backdate") * 2,
     *("backdate", "claim_assessment_responses", "record_score", "record_scores"),
-    *("purge_anonymous_responses", "purge_anonymous_responses", "delete_responses", "delete_user"),
+    *("purge_anonymous_responses", "purge_responses", "delete_responses", "delete_user"),
 )
 chances = st.randoms(use_true_random=False)
 

@@ -24,6 +24,7 @@ FUNCTIONS = (
         "record_scores",
         "delete_responses",
         "purge_anonymous_responses",
+        "purge_responses",
         "delete_user",
     ),
     "get_responses",

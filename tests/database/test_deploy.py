@@ -218,6 +218,7 @@ ROWS = {  # what each call but the submissions returns or counts, in this order
     "iter_responses": 3,
     "purge_anonymous_responses": 0,
     "delete_responses": 4,
+    "purge_responses": 0,
 }
 
 

@@ -45,7 +45,7 @@ SUBMITS = {
 RECORDS = {"record_score", "record_score_once", "record_scores"}
 BATCHES = {"responses", "scores"}
 """The arguments that hold batch items."""
-ERASURES = {"delete_responses", "purge_anonymous_responses"}
+ERASURES = {"delete_responses", "purge_anonymous_responses", "purge_responses"}
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
         "until": MOMENT + timedelta(days=10_000),
         "batch_size": 10,
     }
+    purge = {"older_than": timedelta(microseconds=1), "limit": 10, "dry_run": False}
     calls = {
         "submit_response": response,
         "submit_response with a key": keyed,
@@ -152,10 +153,7 @@ def catalogue(subject: Subject | None = None) -> dict[str, Call]:
         "iter_responses": walk,
         "iter_responses_with_scores": walk,
         "delete_responses": owners,
-        "purge_anonymous_responses": {
-            "older_than": timedelta(microseconds=1),
-            "limit": 10,
-            "dry_run": False,
-        },
+        "purge_anonymous_responses": purge,
+        "purge_responses": purge,
     }
     return {name: Call(name.partition(" ")[0], arguments) for name, arguments in calls.items()}

@@ -117,6 +117,8 @@ class Draw:
     def purge_anonymous_responses(self) -> Row:
         return {"older_than": OLD, "limit": self.chance.randint(1, 3)}
 
+    purge_responses = purge_anonymous_responses
+
     def delete_user(self) -> Row:
         return {"user_id": self.chance.choice(USERS)}
 
@@ -161,3 +163,4 @@ class Draw:
             yield Call("iter_responses_with_scores", {**asked, **within, "batch_size": limit})
         purge = {"older_than": OLD, "limit": limit, "dry_run": True}
         yield Call("purge_anonymous_responses", purge)
+        yield Call("purge_responses", purge)

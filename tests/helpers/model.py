@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import permutations
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from assessments import AssessmentResponse, SubmissionConflict, UnknownResponse, UnknownUser
@@ -171,13 +172,20 @@ class Model:
     def delete_responses(self, **owner: Any) -> int:
         return self._erase(self._owned(**owner))
 
-    def purge_anonymous_responses(
-        self, *, older_than: Any, limit: int = 10_000, dry_run: bool = False
+    def purge_anonymous_responses(self, **arguments: Any) -> int:
+        rows = (row for row in self.responses if row["anonymous_token"])
+        return self._purge(rows, **arguments)
+
+    def purge_responses(self, **arguments: Any) -> int:
+        return self._purge(self.responses, **arguments)
+
+    def _purge(
+        self, rows: Iterable[Row], older_than: Any, limit: int = 10_000, *, dry_run: bool = False
     ) -> int:
         until = datetime.now(timezone.utc) - older_than
-        rows = (row for row in self.responses if row["anonymous_token"])
         expired = newest_first(row for row in rows if row["created_at"] < until)
         expired.sort(key=lambda row: str(row["anonymous_token"]))
+        expired.sort(key=lambda row: row["user_id"] or inf)  # users first
         return len(expired[:limit]) if dry_run else self._erase(expired[:limit])
 
     def insert_user(self, user_id: int) -> int:

@@ -103,6 +103,7 @@ class Client:
 
         day = timedelta(days=1)
         assert await self.call("purge_anonymous_responses", older_than=day) == 0
+        assert await self.call("purge_responses", older_than=day) == 0
         assert await self.call("claim_assessment_responses", **anonymous, **user) == 3
         claimed = [{**row, **user, "anonymous_token": None} for row in rows]
         assert await self.call("iter_responses", **user, batch_size=2) == claimed

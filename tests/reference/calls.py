@@ -145,6 +145,8 @@ CASES: dict[str, Case] = {
     ),
     "count_anonymous_responses": Case(OLD, always={"max_rows": "1000"}),
     "purge_anonymous_responses": Case(OLD, always={"max_rows": "1000"}),
+    "count_responses": Case(OLD, always={"max_rows": "1000"}),
+    "purge_responses": Case(OLD, always={"max_rows": "1000"}),
     "iter_responses": Case(EVERYBODY, ITER_FILTERS, A_HUNDRED),
     "iter_owner_responses": Case(OWNER_WALKS, ITER_FILTERS, A_HUNDRED),
     "iter_responses_with_scores": Case(EVERYBODY, ITER_FILTERS, A_HUNDRED),

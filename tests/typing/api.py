@@ -139,6 +139,7 @@ async def returns_typed_rows_of_everything_else(conn: asyncpg.Connection[Any]) -
     assert_type(
         await backoffice.purge_anonymous_responses(conn, older_than=timedelta(days=90)), int
     )
+    assert_type(await backoffice.purge_responses(conn, older_than=timedelta(days=900)), int)
     async for response in backoffice.iter_responses(conn, since=datetime.now().astimezone()):
         assert_type(response, AssessmentResponse)
     async for scored_response in backoffice.iter_responses_with_scores(conn, user_id=1):
