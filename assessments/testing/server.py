@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from assessments.urls import check_url
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -88,7 +90,7 @@ def chosen(choice: str | None) -> Iterator[str]:
         NoServerError: There is no such server, or it did not start.
     """
     if choice and "://" in choice:
-        yield choice
+        yield check_url("--assessments-server", choice)
         return
     for name, find in (("embedded", embedded_binaries), ("installed", installed_binaries)):
         if choice in (None, name) and (binaries := find()):

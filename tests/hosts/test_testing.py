@@ -12,6 +12,7 @@ import psycopg2
 import pytest
 
 from assessments.testing import databases
+from assessments.testing.server import NoServerError, chosen
 from tests.helpers import hosts
 
 ALONE = """
@@ -56,13 +57,17 @@ def database_names(server: str) -> str:
 
 
 def test_the_page_s_tests_pass_and_leave_nothing(server: str, tmp_path: Path) -> None:
-    """The tests of docs/hosts.md pass beside its host's own tables, and no database stays."""
+    """The tests of docs/hosts.md pass beside its host's own tables, and no database stays.
+
+    The URL of their server may be SQLAlchemy's.
+    """
     before = database_names(server)
     hosts.write(
         tmp_path, hosts.OWN_TABLES, asynchronous=hosts.ASYNCHRONOUS, synchronous=hosts.SYNCHRONOUS
     )
 
-    printed = hosts.run(tmp_path, f"--assessments-server={server}")
+    url = server.replace("postgresql://", "postgresql+asyncpg://", 1)
+    printed = hosts.run(tmp_path, f"--assessments-server={url}")
     assert "2 passed" in printed, printed
     assert database_names(server) == before
 
@@ -133,6 +138,16 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 
     printed = hosts.run(tmp_path, ASSESSMENTS_TEST_SERVER="embeded")
     assert "NoServerError: there is no such server: embeded" in printed, printed
+
+
+def test_a_container_without_testcontainers_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the package is missing, the error names it, and no import fails."""
+    monkeypatch.setitem(sys.modules, "testcontainers.community.postgres", None)
+
+    with pytest.raises(NoServerError, match=r"pip install .* testcontainers"), chosen("container"):
+        pass
 
 
 def test_a_database_is_dropped_whoever_is_connected(server: str) -> None:
