@@ -52,6 +52,7 @@ lint: $(VENV)/dev.installed
 
 types: $(VENV)/dev.installed
 	$(VENV)/bin/mypy
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 wheel-test: $(VENV)/dev.installed
 	$(VENV)/bin/python -m pytest -m wheel

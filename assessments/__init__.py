@@ -1,6 +1,9 @@
 """Student answers and their AI scores in PostgreSQL, on the caller's own asyncpg connection."""
 
 from assessments import backoffice
+from assessments.checks import Finding, check
+from assessments.claims import claim_assessment_responses
+from assessments.cursors import decode_cursor, encode_cursor
 from assessments.errors import (
     AssessmentsError,
     InvalidInput,
@@ -9,6 +12,7 @@ from assessments.errors import (
     UnknownResponse,
     UnknownUser,
     UnsafeIsolation,
+    UnsupportedCodec,
 )
 from assessments.pool import create_pool
 from assessments.records import (
@@ -16,11 +20,12 @@ from assessments.records import (
     AssessmentScore,
     NewResponse,
     NewScore,
+    ResponseWithoutToken,
     ResponseWithScores,
     ScoredResponse,
+    ScoredResponseWithoutToken,
 )
 from assessments.responses import (
-    claim_assessment_responses,
     delete_responses,
     get_latest_responses,
     get_response,
@@ -39,20 +44,27 @@ __all__ = [
     "AssessmentResponse",
     "AssessmentScore",
     "AssessmentsError",
+    "Finding",
     "InvalidInput",
     "NewResponse",
     "NewScore",
     "NotStored",
     "ResponseWithScores",
+    "ResponseWithoutToken",
     "ScoredResponse",
+    "ScoredResponseWithoutToken",
     "SubmissionConflict",
     "UnknownResponse",
     "UnknownUser",
     "UnsafeIsolation",
+    "UnsupportedCodec",
     "backoffice",
+    "check",
     "claim_assessment_responses",
     "create_pool",
+    "decode_cursor",
     "delete_responses",
+    "encode_cursor",
     "get_latest_responses",
     "get_latest_responses_with_latest_score",
     "get_response",

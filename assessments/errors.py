@@ -6,7 +6,8 @@
     ├── UnknownResponse     (also a LookupError)
     ├── SubmissionConflict
     ├── NotStored
-    └── UnsafeIsolation
+    ├── UnsafeIsolation
+    └── UnsupportedCodec    (also a TypeError)
 
 Every other failure is PostgreSQL's or asyncpg's and is raised as asyncpg's own exception, so that
 the caller's retry logic sees it: see `asyncpg.exceptions`_. No message of ours holds an answer,
@@ -25,6 +26,7 @@ __all__ = [
     "UnknownResponse",
     "UnknownUser",
     "UnsafeIsolation",
+    "UnsupportedCodec",
 ]
 
 
@@ -126,3 +128,21 @@ class UnsafeIsolation(AssessmentsError):
 
     def __str__(self) -> str:
         return "a claim, or a score recorded once, is safe in a READ COMMITTED transaction only"
+
+
+class UnsupportedCodec(AssessmentsError, TypeError):
+    """A codec that the host has set decodes a column into what cannot be read as its type.
+
+    The statement has run: what it stored is stored, unless the caller rolls back. Let the codec
+    return text as PostgreSQL writes it, or something whose ``str()`` is that.
+
+    Attributes:
+        column: The column.
+    """
+
+    def __init__(self, column: str) -> None:
+        super().__init__(column)
+        self.column = column
+
+    def __str__(self) -> str:
+        return f"{self.column}: the connection's codec returns what is not a value of its type"

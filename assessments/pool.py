@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any, Literal
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 
 from assessments.errors import InvalidInput
+from assessments.urls import check_url
 
 __all__ = ["create_pool"]
 
@@ -16,15 +17,17 @@ _DEFAULTS: dict[str, Any] = {
     "timeout": 10,
     "command_timeout": 30,
 }
-# Dashboards of hosted poolers add these to URLs for other clients. asyncpg would send them to the
-# server as settings, and the server would refuse the connection.
+# Dashboards of hosted poolers and SQLAlchemy's users add these to URLs for other clients. asyncpg
+# would send them to the server as settings, and the server would refuse the connection.
 _FOREIGN_DSN_PARAMETERS = frozenset(
     {
+        "async_fallback",
         "channel_binding",
         "connect_timeout",
         "connection_limit",
         "pgbouncer",
         "pool_timeout",
+        "prepared_statement_cache_size",
         "prepared_statements",
         "schema",
         "statement_cache_size",
@@ -48,9 +51,9 @@ def create_pool(
     cut short, one empty statement ends the transaction that asyncpg may have left open.
 
     Args:
-        dsn: A ``postgresql://`` URL. Parameters that poolers' dashboards add for other clients,
-            such as ``?pgbouncer=true``, are removed; ``pgbouncer=true`` implies
-            ``pooler="transaction"``.
+        dsn: A ``postgresql://`` URL; ``postgres://`` and SQLAlchemy's ``postgresql+asyncpg://``
+            will do. Parameters that are for other clients, such as ``?pgbouncer=true`` from a
+            pooler's dashboard, are removed; ``pgbouncer=true`` implies ``pooler="transaction"``.
         pooler: ``"transaction"`` behind PgBouncer, Supavisor and their like in transaction mode.
         **asyncpg_options: Anything that ``asyncpg.create_pool`` takes; it wins over the defaults.
 
@@ -58,10 +61,10 @@ def create_pool(
         The pool, not yet connected.
 
     Raises:
-        InvalidInput: *pooler* is neither ``None`` nor ``"transaction"``, or *dsn* is not a URL.
+        InvalidInput: *pooler* is neither ``None`` nor ``"transaction"``, or *dsn* is not a URL of
+            PostgreSQL; the error quotes no password.
     """
-    if not isinstance(dsn, str):
-        raise InvalidInput("dsn", "must be a str")
+    dsn = check_url("dsn", dsn)
     if pooler not in (None, "transaction"):
         raise InvalidInput("pooler", 'must be None or "transaction"')
     dsn, foreign = _without_foreign_parameters(dsn)
@@ -76,21 +79,13 @@ def create_pool(
 
 
 def _without_foreign_parameters(dsn: str) -> tuple[str, dict[str, str]]:
-    url = _split(dsn)
+    url = urlsplit(dsn)
     parameters = parse_qsl(url.query, keep_blank_values=True)
     foreign = {name: value for name, value in parameters if name in _FOREIGN_DSN_PARAMETERS}
     if not foreign:
         return dsn, {}
     kept = [pair for pair in parameters if pair[0] not in foreign]
     return url._replace(query=urlencode(kept)).geturl(), foreign
-
-
-def _split(dsn: str) -> SplitResult:
-    try:
-        return urlsplit(dsn)
-    except ValueError:
-        pass  # it may quote the password: raise outside, so that it is not even the context
-    raise InvalidInput("dsn", "is not a URL")
 
 
 _HOOKS = ("_get_statement", "_do_execute")

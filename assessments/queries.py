@@ -15,13 +15,13 @@ from uuid import UUID
 
 import aiosql
 from aiosql.adapters.asyncpg import AsyncPGAdapter
+from asyncpg import DataError
 
+from assessments.codecs import run_with_text
 from assessments.driver_errors import driver_errors
-from assessments.transactions import check_task
+from assessments.transactions import check_task, invalid_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
 
@@ -66,36 +66,37 @@ class Adapter(AsyncPGAdapter):
         self, conn: Any, query_name: str, sql: str, parameters: Any, _record_class: Any = None
     ) -> Any:
         """Run a query for the list of its rows."""
-        return self._run(conn, conn.fetch, query_name, sql, parameters)
+        return self._run(conn, "fetch", query_name, sql, parameters)
 
     def select_one(
         self, conn: Any, query_name: str, sql: str, parameters: Any, _record_class: Any = None
     ) -> Any:
         """Run a query for its first row, or ``None``."""
-        return self._run(conn, conn.fetchrow, query_name, sql, parameters)
+        return self._run(conn, "fetchrow", query_name, sql, parameters)
 
     def select_value(self, conn: Any, query_name: str, sql: str, parameters: Any) -> Any:
         """Run a query for the first column of its first row, or ``None``."""
-        return self._run(conn, conn.fetchval, query_name, sql, parameters)
+        return self._run(conn, "fetchval", query_name, sql, parameters)
 
     async def insert_update_delete(
         self, conn: Any, query_name: str, sql: str, parameters: Any
     ) -> int:
         """Run a command for the number of rows that it changed."""
-        status: str = await self._run(conn, conn.execute, query_name, sql, parameters)
+        status: str = await self._run(conn, "execute", query_name, sql, parameters)
         return int(status.rpartition(" ")[2])
 
-    async def _run(
-        self,
-        conn: Any,
-        run: Callable[..., Awaitable[Any]],
-        query_name: str,
-        sql: str,
-        parameters: Any,
-    ) -> Any:
+    async def _run(self, conn: Any, method: str, query_name: str, sql: str, parameters: Any) -> Any:
         check_task(conn)
+        try:
+            _, run = conn.fetch, getattr(conn, method)  # other drivers have an execute, too
+        except AttributeError as error:
+            raise invalid_connection(conn) from error
+        arguments = [parameters[name] for name in self.var_sorted[query_name]]
         with driver_errors():
-            return await run(sql, *[parameters[name] for name in self.var_sorted[query_name]])
+            try:
+                return await run(sql, *arguments)
+            except DataError as error:
+                return await run_with_text(run, sql, arguments, error)
 
 
 # The adapter follows neither of aiosql's two protocols: its functions are plain, as in the

@@ -1,23 +1,21 @@
-"""An owner's own responses: submit, read, claim, erase.
+"""An owner's own responses: submit, read, erase.
 
 Every function takes the connection first and the rest by keyword, and calls one named query of
 ``sql/``. *conn* is an ``asyncpg.Connection``, a pool's connection, or an
 ``asyncpg.Pool``, from which one connection is taken for the call. Inside the caller's transaction,
 that transaction is neither committed nor rolled back, and none of its settings change.
+
+The overloads are for type checkers: a read has an owner or two, a submission exactly one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, overload
 
-from asyncpg import LockNotAvailableError
-
-from assessments.errors import UnknownUser, UnsafeIsolation
 from assessments.event_loop import map_in_slices
 from assessments.queries import queries
 from assessments.records import to_response
 from assessments.submissions import store_response, store_responses
-from assessments.transactions import atomic
 from assessments.validation.arguments import (
     check_identifiers,
     check_new_response,
@@ -27,10 +25,8 @@ from assessments.validation.arguments import (
 )
 from assessments.validation.scalars import (
     check_bigint,
-    check_bool,
     check_identifier,
     check_optional,
-    check_random_uuid,
 )
 
 if TYPE_CHECKING:
@@ -38,16 +34,27 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from assessments.queries import Connection
-    from assessments.records import AssessmentResponse, NewResponse
+    from typing_extensions import Unpack
 
-_CLAIM_WAITS_FOR = (
-    "The claim waited for another transaction: a claim of the same token or for the same user, an "
-    "erasure of the token's responses, or a deletion of the user."
-)
+    from assessments.queries import Connection
+    from assessments.records import AssessmentResponse, NewResponse, Submission
+
+    class Latest(TypedDict, total=False):
+        """What selects the questions of a test."""
+
+        module_slug: str | None
+        question_ids: Collection[str] | None
+
+    class Page(TypedDict, total=False):
+        """What selects a page of a list."""
+
+        module_slug: str | None
+        question_id: str | None
+        limit: int | None
+        before: tuple[datetime, int] | None
+
 
 __all__ = [
-    "claim_assessment_responses",
     "delete_responses",
     "get_latest_responses",
     "get_response",
@@ -58,6 +65,18 @@ __all__ = [
 ]
 
 
+@overload
+async def submit_response(
+    conn: Connection, *, user_id: int, anonymous_token: None = None, **response: Unpack[Submission]
+) -> AssessmentResponse: ...
+@overload
+async def submit_response(
+    conn: Connection,
+    *,
+    user_id: None = None,
+    anonymous_token: UUID | str,
+    **response: Unpack[Submission],
+) -> AssessmentResponse: ...
 async def submit_response(
     conn: Connection,
     *,
@@ -141,6 +160,18 @@ async def submit_responses(
     return await store_responses(conn, columns)
 
 
+@overload
+async def get_response(
+    conn: Connection, *, response_id: int, user_id: int
+) -> AssessmentResponse | None: ...
+@overload
+async def get_response(
+    conn: Connection, *, response_id: int, anonymous_token: UUID | str
+) -> AssessmentResponse | None: ...
+@overload
+async def get_response(
+    conn: Connection, *, response_id: int, user_id: int | None, anonymous_token: UUID | str | None
+) -> AssessmentResponse | None: ...
 async def get_response(
     conn: Connection,
     *,
@@ -170,6 +201,22 @@ async def get_response(
     return None if row is None else to_response(row)
 
 
+@overload
+async def get_responses(
+    conn: Connection, *, user_id: int, **page: Unpack[Page]
+) -> list[AssessmentResponse]: ...
+@overload
+async def get_responses(
+    conn: Connection, *, anonymous_token: UUID | str, **page: Unpack[Page]
+) -> list[AssessmentResponse]: ...
+@overload
+async def get_responses(
+    conn: Connection,
+    *,
+    user_id: int | None,
+    anonymous_token: UUID | str | None,
+    **page: Unpack[Page],
+) -> list[AssessmentResponse]: ...
 async def get_responses(
     conn: Connection,
     *,
@@ -206,6 +253,18 @@ async def get_responses(
     return await map_in_slices(to_response, await queries.get_responses(conn, **page))
 
 
+@overload
+async def get_responses_for_question(
+    conn: Connection, *, user_id: int, question_id: str
+) -> list[AssessmentResponse]: ...
+@overload
+async def get_responses_for_question(
+    conn: Connection, *, anonymous_token: UUID | str, question_id: str
+) -> list[AssessmentResponse]: ...
+@overload
+async def get_responses_for_question(
+    conn: Connection, *, user_id: int | None, anonymous_token: UUID | str | None, question_id: str
+) -> list[AssessmentResponse]: ...
 async def get_responses_for_question(
     conn: Connection,
     *,
@@ -234,6 +293,22 @@ async def get_responses_for_question(
     return await map_in_slices(to_response, rows)
 
 
+@overload
+async def get_latest_responses(
+    conn: Connection, *, user_id: int, **latest: Unpack[Latest]
+) -> list[AssessmentResponse]: ...
+@overload
+async def get_latest_responses(
+    conn: Connection, *, anonymous_token: UUID | str, **latest: Unpack[Latest]
+) -> list[AssessmentResponse]: ...
+@overload
+async def get_latest_responses(
+    conn: Connection,
+    *,
+    user_id: int | None,
+    anonymous_token: UUID | str | None,
+    **latest: Unpack[Latest],
+) -> list[AssessmentResponse]: ...
 async def get_latest_responses(
     conn: Connection,
     *,
@@ -268,63 +343,14 @@ async def get_latest_responses(
     return await map_in_slices(to_response, rows)
 
 
-async def claim_assessment_responses(
-    conn: Connection,
-    *,
-    anonymous_token: UUID | str,
-    user_id: int,
-    skip_answered: bool = True,
-) -> int:
-    """Move an anonymous owner's responses, with their scores, to the user who has signed in.
-
-    All responses to a question that the user has already answered stay with the token;
-    ``get_responses(anonymous_token=…)`` still returns them. Of concurrent claims of one token, one
-    wins. Concurrent claims for one user wait for each other and end as if run one after the other.
-    It may be called at every sign-in.
-
-    Whoever signs in next in that browser can claim what stayed: issue a new token at sign-out.
-
-    Inside the caller's transaction, the locks behind that promise (two advisory locks, no row
-    locks) last until it ends: claim late, commit soon.
-
-    Args:
-        conn: An asyncpg connection, a pool's connection, or a pool.
-        anonymous_token: The anonymous owner, a UUID or its string.
-        user_id: The user, a key of the host's ``users``.
-        skip_answered: Leave questions that the user has already answered; ``False`` moves all.
-
-    Returns:
-        The number of responses claimed; 0 if there was nothing to claim.
-
-    Raises:
-        InvalidInput: An argument breaks a rule above.
-        UnknownUser: *user_id* is not in the host's ``users``; nothing was claimed.
-        UnsafeIsolation: The caller's transaction is REPEATABLE READ or SERIALIZABLE; nothing was
-            claimed.
-        asyncpg.LockNotAvailableError: The caller's ``lock_timeout`` passed; its HINT says what the
-            claim waited for.
-    """
-    owners = {
-        "anonymous_token": check_random_uuid("anonymous_token", anonymous_token),
-        "user_id": check_bigint("user_id", user_id),
-    }
-    skip = check_bool("skip_answered", skip_answered)
-    try:
-        async with atomic(conn) as connection:
-            locked = await queries.lock_claim(connection, **owners)
-            if not locked["is_safe_isolation"]:
-                raise UnsafeIsolation
-            if not locked["user_exists"]:
-                raise UnknownUser
-            claimed: int = await queries.claim_assessment_responses(
-                connection, **owners, skip_answered=skip
-            )
-    except LockNotAvailableError as error:
-        error.hint = _CLAIM_WAITS_FOR
-        raise
-    return claimed
-
-
+@overload
+async def delete_responses(conn: Connection, *, user_id: int) -> int: ...
+@overload
+async def delete_responses(conn: Connection, *, anonymous_token: UUID | str) -> int: ...
+@overload
+async def delete_responses(
+    conn: Connection, *, user_id: int | None, anonymous_token: UUID | str | None
+) -> int: ...
 async def delete_responses(
     conn: Connection,
     *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from assessments.event_loop import map_in_slices
 from assessments.queries import queries
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from typing_extensions import Unpack
+
     from assessments.queries import Connection
     from assessments.records import AssessmentScore, ScoredResponse
+    from assessments.responses import Latest, Page
 
 __all__ = [
     "get_latest_responses_with_latest_score",
@@ -30,6 +33,18 @@ __all__ = [
 ]
 
 
+@overload
+async def get_scores(
+    conn: Connection, *, response_id: int, user_id: int
+) -> list[AssessmentScore]: ...
+@overload
+async def get_scores(
+    conn: Connection, *, response_id: int, anonymous_token: UUID | str
+) -> list[AssessmentScore]: ...
+@overload
+async def get_scores(
+    conn: Connection, *, response_id: int, user_id: int | None, anonymous_token: UUID | str | None
+) -> list[AssessmentScore]: ...
 async def get_scores(
     conn: Connection,
     *,
@@ -60,6 +75,27 @@ async def get_scores(
     return await map_in_slices(to_score, rows)
 
 
+@overload
+async def get_responses_with_latest_score(
+    conn: Connection, *, user_id: int, human_first: bool = False, **page: Unpack[Page]
+) -> list[ScoredResponse]: ...
+@overload
+async def get_responses_with_latest_score(
+    conn: Connection,
+    *,
+    anonymous_token: UUID | str,
+    human_first: bool = False,
+    **page: Unpack[Page],
+) -> list[ScoredResponse]: ...
+@overload
+async def get_responses_with_latest_score(
+    conn: Connection,
+    *,
+    user_id: int | None,
+    anonymous_token: UUID | str | None,
+    human_first: bool = False,
+    **page: Unpack[Page],
+) -> list[ScoredResponse]: ...
 async def get_responses_with_latest_score(
     conn: Connection,
     *,
@@ -102,6 +138,27 @@ async def get_responses_with_latest_score(
     return await map_in_slices(to_scored_response, rows)
 
 
+@overload
+async def get_latest_responses_with_latest_score(
+    conn: Connection, *, user_id: int, human_first: bool = False, **latest: Unpack[Latest]
+) -> list[ScoredResponse]: ...
+@overload
+async def get_latest_responses_with_latest_score(
+    conn: Connection,
+    *,
+    anonymous_token: UUID | str,
+    human_first: bool = False,
+    **latest: Unpack[Latest],
+) -> list[ScoredResponse]: ...
+@overload
+async def get_latest_responses_with_latest_score(
+    conn: Connection,
+    *,
+    user_id: int | None,
+    anonymous_token: UUID | str | None,
+    human_first: bool = False,
+    **latest: Unpack[Latest],
+) -> list[ScoredResponse]: ...
 async def get_latest_responses_with_latest_score(
     conn: Connection,
     *,

@@ -30,6 +30,20 @@ def check_task(conn: object) -> None:
         raise InvalidInput("conn", "is in use by another task: each task needs its own connection")
 
 
+def invalid_connection(conn: object) -> InvalidInput:
+    """Return the error for a *conn* that lacks a method of asyncpg's connections.
+
+    Nothing is checked before a method is missing: a valid call pays nothing, and whatever has the
+    methods, such as a host's own proxy, is accepted.
+    """
+    kind = type(conn)
+    problem = f"must be an asyncpg connection or pool, not {kind.__module__}.{kind.__qualname__}"
+    if any(base.__module__.startswith("sqlalchemy.") for base in kind.__mro__):
+        problem += "; pass what assessments.sqlalchemy.asyncpg_connection returns for"
+        problem += " SQLAlchemy's AsyncConnection or AsyncSession"
+    return InvalidInput("conn", problem.replace("builtins.", ""))
+
+
 @asynccontextmanager
 async def atomic(conn: Connection) -> AsyncIterator[Any]:
     """Yield a connection on which the statements of the block take effect together or not at all.
@@ -42,9 +56,13 @@ async def atomic(conn: Connection) -> AsyncIterator[Any]:
             yield connection
         return
     check_task(conn)
+    try:
+        is_in_transaction = conn.is_in_transaction
+    except AttributeError as error:
+        raise invalid_connection(conn) from error
     _tasks[id(conn)] = asyncio.current_task()
     try:
-        async with _savepoint(conn) if conn.is_in_transaction() else _transaction(conn):
+        async with _savepoint(conn) if is_in_transaction() else _transaction(conn):
             yield conn
     finally:
         _tasks.pop(id(conn), None)

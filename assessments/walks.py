@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from assessments.codecs import restore_types
 from assessments.queries import queries
 from assessments.validation.arguments import check_owner
 from assessments.validation.scalars import (
@@ -32,7 +33,7 @@ async def iter_batches(
         yield rows
         if len(rows) < arguments["max_rows"]:
             return  # another query would read on to the end of the table
-        after = rows[-1]["response_id"]
+        after = restore_types({"response_id": rows[-1]["response_id"]})["response_id"]
 
 
 async def iter_batches_with_scores(
@@ -58,7 +59,7 @@ async def iter_batches_with_scores(
             rows = [row for row in rows if row["response_id"] != last]
         if rows:
             yield rows
-            cursor = {name: rows[-1][name] for name in cursor}
+            cursor = restore_types({name: rows[-1][name] for name in cursor})
 
 
 def _check(filters: Mapping[str, Any], batch_size: int) -> tuple[dict[str, Any], bool]:

@@ -60,7 +60,7 @@ class Person(NamedTuple):
 
     def reads(self, pool: Any) -> list[tuple[Callable[[], Awaitable[Any]], Any]]:
         """Return calls of this library, with their right results."""
-        key, token = self.response["response_id"], self.response["anonymous_token"]
+        key, token = self.response["response_id"], str(self.response["anonymous_token"])
         question = self.response["question_id"]
         one, about = [self.response], assessments
         return [

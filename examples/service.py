@@ -6,13 +6,12 @@ DATABASE_URL=postgresql://… uvicorn examples.service:app
 Behind a proxy that terminates TLS; for development without TLS set INSECURE_COOKIES=1.
 """
 
-import base64
+import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -32,7 +31,15 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 import assessments
-from assessments import AssessmentResponse, InvalidInput, SubmissionConflict, UnknownUser
+from assessments import (
+    AssessmentResponse,
+    AssessmentScore,
+    InvalidInput,
+    ResponseWithoutToken,
+    ScoredResponseWithoutToken,
+    SubmissionConflict,
+    UnknownUser,
+)
 from examples.jobs import By, enqueue
 
 # The scorer of new responses: its workers take the jobs.
@@ -92,13 +99,20 @@ def pool(request: Request) -> Any:
     return request.app.state.pool
 
 
-def owners(user_id: UserId, token: Token) -> dict[str, Any]:
+class BothOwners(TypedDict):
+    """Whose responses this browser may read and erase."""
+
+    user_id: int | None
+    anonymous_token: UUID
+
+
+def owners(user_id: UserId, token: Token) -> BothOwners:
     """Return both owners: the user, and this browser's token with what is still unclaimed."""
     return {"user_id": user_id, "anonymous_token": token or uuid4()}  # a new one has nothing
 
 
 Pool = Annotated[asyncpg.Pool, Depends(pool)]
-Owners = Annotated[dict[str, Any], Depends(owners)]
+Owners = Annotated[BothOwners, Depends(owners)]
 
 
 class Answer(BaseModel):
@@ -107,6 +121,14 @@ class Answer(BaseModel):
     module_slug: str
     answer_text: str
     answer_metadata: dict[str, Any] | None = None
+
+
+# Responses are sent without the token, which is a credential.
+class Page(BaseModel):
+    """A page of a list, and the cursor of the next one, if there is one."""
+
+    responses: Sequence[ScoredResponseWithoutToken]
+    next: str | None
 
 
 # The page awaits this before its first submission, so that a lost reply does not lose the token:
@@ -161,7 +183,7 @@ async def submit(
     token: Token,
     answer: Answer,
     idempotency_key: Annotated[UUID | None, Header()] = None,
-) -> dict[str, Any]:
+) -> ResponseWithoutToken:
     """Store a response for the signed-in user, or else for the anonymous owner, and its job.
 
     Both are committed, or neither. A browser that creates an Idempotency-Key for each submission
@@ -179,7 +201,7 @@ async def submit(
             **answer.model_dump(),
         )
         await enqueue(connection, [stored["response_id"]], SCORER)
-    return without_token(stored)
+    return stored
 
 
 async def submit_or_find(
@@ -201,10 +223,9 @@ async def submit_or_find(
 
 
 @router.get("/modules/{module_slug}/resume")
-async def resume(pool: Pool, module_slug: str, owners: Owners) -> list[dict[str, Any]]:
+async def resume(pool: Pool, module_slug: str, owners: Owners) -> Sequence[ResponseWithoutToken]:
     """Return the newest response to each question of the module."""
-    latest = await assessments.get_latest_responses(pool, **owners, module_slug=module_slug)
-    return [without_token(row) for row in latest]
+    return await assessments.get_latest_responses(pool, **owners, module_slug=module_slug)
 
 
 @router.get("/responses")
@@ -213,45 +234,32 @@ async def responses(
     owners: Owners,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     before: str | None = None,
-) -> dict[str, Any]:
+) -> Page:
     """Return a page of responses, newest first, each with its newest score."""
     rows = await assessments.get_responses_with_latest_score(
-        pool, **owners, limit=limit, before=None if before is None else decode_cursor(before)
+        pool, **owners, limit=limit + 1, before=assessments.decode_cursor(before)
     )
-    cursor = encode_cursor(rows[-1]) if len(rows) == limit else None
-    return {"responses": [without_token(row) for row in rows], "next": cursor}
+    page = rows[:limit]
+    following = assessments.encode_cursor(page[-1]) if len(rows) > limit else None
+    return Page(responses=page, next=following)
 
 
 @router.get("/responses/{response_id}/scores")
-async def scores(pool: Pool, response_id: int, owners: Owners) -> list[Any]:
+async def scores(pool: Pool, response_id: int, owners: Owners) -> list[AssessmentScore]:
     """Return a response's scores, newest first; none if the response is another owner's."""
     return await assessments.get_scores(pool, response_id=response_id, **owners)
+
+
+@router.get("/ready", status_code=204)
+async def ready(pool: Pool) -> None:
+    """Say that the database can be reached: the readiness probe."""
+    await asyncio.wait_for(pool.fetchval("SELECT 1"), timeout=2)
 
 
 @router.delete("/me")
 async def erase(pool: Pool, owners: Owners) -> dict[str, int]:
     """Erase the responses of both owners, with their scores."""
     return {"erased": await assessments.delete_responses(pool, **owners)}
-
-
-def without_token(row: Any) -> dict[str, Any]:
-    """Return *row* without the token, which is a credential."""
-    return {name: value for name, value in row.items() if name != "anonymous_token"}
-
-
-def encode_cursor(row: Any) -> str:
-    """Return the keyset cursor after *row*, as opaque text."""
-    keyset = f"{row['created_at'].isoformat()} {row['response_id']}"
-    return base64.urlsafe_b64encode(keyset.encode()).decode()
-
-
-def decode_cursor(cursor: str) -> tuple[datetime, int]:
-    """Return the keyset of a cursor from `encode_cursor`."""
-    try:
-        created_at, response_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return datetime.fromisoformat(created_at), int(response_id)
-    except ValueError:
-        raise InvalidInput("before", "must be the `next` of a page") from None
 
 
 async def report_invalid_input(_request: Request, error: Any) -> JSONResponse:
@@ -283,11 +291,17 @@ def open_pool() -> Any:
 
 
 def create_app(pool_factory: Callable[[], Any] = open_pool) -> FastAPI:
-    """Return the application, with a pool from *pool_factory* for its lifetime."""
+    """Return the application, with a pool from *pool_factory* for its lifetime.
+
+    It does not start on a database that does not fit.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with pool_factory() as app.state.pool:
+            findings = await assessments.check(app.state.pool)
+            if errors := [found.message for found in findings if found.level == "error"]:
+                raise RuntimeError("; ".join(errors))
             yield
 
     app = FastAPI(lifespan=lifespan)

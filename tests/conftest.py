@@ -1,8 +1,7 @@
-"""One server a run, one database a test, made from a migrated template."""
+"""The fixtures of `assessments.testing` under shorter names, and this suite's own."""
 
 from __future__ import annotations
 
-import asyncio
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -10,13 +9,12 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from assessments.testing import migrations
-from tests.helpers import servers
-from tests.helpers.rows import new_user
-from tests.helpers.servers import database_url
+from assessments.testing import databases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+pytest_plugins = ["assessments.testing"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,15 +39,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its own option
 def pytest_configure(config: pytest.Config) -> None:
-    """Seed Hypothesis too."""
+    """Seed Hypothesis too, and pass the server on."""
+    if server := config.getoption("--server"):
+        config.option.assessments_server = server
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(config.getoption("--seed"))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say on which server the suite runs, and how to draw the same random choices again."""
+    server = config.getoption("--assessments-server") or "the first there is"
     return [
-        f"server: {config.getoption('--server') or 'the first there is'}",
+        f"server: {server.rpartition('@')[2]}",
         f"seed: {config.getoption('--seed')}",
     ]
 
@@ -100,54 +101,37 @@ def chance(request: pytest.FixtureRequest) -> Random:
 
 
 @pytest.fixture(scope="session")
-def server(pytestconfig: pytest.Config) -> Iterator[str]:
+def server(assessments_server_url: str) -> str:
     """Return the URL of the server's maintenance database."""
-    with servers.found(pytestconfig.getoption("--server")) as url:
-        yield url
-
-
-async def _administer(server: str, statement: str) -> None:
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+    return assessments_server_url
 
 
 @pytest.fixture(scope="session")
-def template(server: str) -> Iterator[str]:
+def template(
+    assessments_template_url: str,
+    assessments_template_setup: None,  # noqa: ARG001 - so that it has its tables
+) -> str:
     """Return the name of a migrated database that nobody is connected to."""
-    name = f"assessments_{uuid4().hex}"
-    asyncio.run(_administer(server, f"CREATE DATABASE {name}"))
-    migrations.apply(database_url(server, name))
-    yield name
-    asyncio.run(_administer(server, f"DROP DATABASE {name} WITH (FORCE)"))
+    return databases.database_name(assessments_template_url)
 
 
 @pytest.fixture
-async def empty_database(server: str) -> AsyncIterator[str]:
+def empty_database(server: str) -> Iterator[str]:
     """Return the URL of a database with nothing in it."""
-    name = f"assessments_{uuid4().hex}"
-    await _administer(server, f"CREATE DATABASE {name}")
-    yield database_url(server, name)
-    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with databases.temporary(server) as url:
+        yield url
 
 
 @pytest.fixture
-async def database(server: str, template: str) -> AsyncIterator[str]:
+def database(assessments_database_url: str) -> str:
     """Return the URL of a migrated database of this test's own."""
-    name = f"assessments_{uuid4().hex}"
-    await _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield database_url(server, name)
-    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+    return assessments_database_url
 
 
 @pytest.fixture
-async def conn(database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+def conn(assessments_conn: asyncpg.Connection[Any]) -> asyncpg.Connection[Any]:
     """Return a connection to this test's database."""
-    connection = await asyncpg.connect(database)
-    yield connection
-    await connection.close()
+    return assessments_conn
 
 
 @pytest.fixture
@@ -159,16 +143,15 @@ async def other(database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
 
 
 @pytest.fixture
-async def pool(database: str) -> AsyncIterator[asyncpg.Pool[Any]]:
+def pool(assessments_pool: asyncpg.Pool[Any]) -> asyncpg.Pool[Any]:
     """Return a pool of up to four connections to this test's database."""
-    async with asyncpg.create_pool(database, min_size=1, max_size=4) as created:
-        yield created
+    return assessments_pool
 
 
 @pytest.fixture
-async def user_id(conn: asyncpg.Connection[Any]) -> int:
+def user_id(assessments_new_user: Callable[[], int]) -> int:
     """Return a user's id."""
-    return await new_user(conn)
+    return assessments_new_user()
 
 
 @pytest.fixture

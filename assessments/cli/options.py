@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from assessments.cli import jsonl
 from assessments.errors import InvalidInput
+from assessments.urls import check_url
 from assessments.validation.scalars import (
     check_bigint,
     check_identifier,
@@ -72,7 +73,7 @@ def add_database(parser: argparse.ArgumentParser) -> None:
 def _database(text: str) -> str:
     if not text:  # asyncpg would take the environment's
         raise argparse.ArgumentTypeError("must not be empty")
-    return text
+    return _checked(check_url, text)
 
 
 def user_id(text: str) -> int:

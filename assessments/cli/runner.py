@@ -56,10 +56,7 @@ async def _run_on_pool(
         pool = create_pool(url, pooler="transaction", min_size=1, max_size=1, command_timeout=None)
         await pool
     except ValueError:
-        raise CommandError(
-            "--database: not a postgresql:// URL (in a password, write other characters than "
-            "letters and digits as %XX)"
-        ) from None
+        raise CommandError("--database: a parameter of the URL has no valid value") from None
     except _DRIVER_ERRORS as error:
         raise CommandError(describe(error)) from None
     async with pool:

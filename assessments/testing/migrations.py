@@ -8,16 +8,19 @@ import sys
 from assessments.queries import folder
 
 
-def apply(url: str) -> None:
-    """Apply the stand-in users table and the library's migrations to the database at *url*.
+def apply(url: str, *, standalone: bool = True) -> None:
+    """Apply the library's migrations to the database at *url*.
+
+    The stand-in users table comes before them, unless *standalone* is false.
 
     Raises:
         subprocess.CalledProcessError: yoyo failed; the reason is on standard error.
     """
     migrations = folder("migrations")
     options = ["--no-config-file", "--batch", "--database", url]
+    sources = [migrations / "standalone", migrations] if standalone else [migrations]
     subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "yoyo", "apply", *options, migrations / "standalone", migrations],
+        [sys.executable, "-m", "yoyo", "apply", *options, *sources],
         stdin=subprocess.DEVNULL,
         check=True,
     )

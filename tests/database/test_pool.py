@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import sys
+from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -11,6 +15,8 @@ import pytest
 
 import assessments
 from assessments import create_pool, pool
+from assessments.urls import check_url
+from tests.helpers import pages
 from tests.helpers.polling import until
 from tests.helpers.rows import submit
 
@@ -76,6 +82,7 @@ async def test_behind_a_transaction_pooler_nothing_is_prepared_or_reset(
     [
         *("pgbouncer=true", "pgbouncer=true&connection_limit=1", "connect_timeout=5"),
         *("statement_cache_size=0", "schema=public", "pool_timeout=0"),
+        *("prepared_statement_cache_size=0", "async_fallback=true"),
     ],
 )
 async def test_parameters_for_other_clients_are_removed(database: str, parameter: str) -> None:
@@ -86,6 +93,85 @@ async def test_parameters_for_other_clients_are_removed(database: str, parameter
 
     async with create_pool(url) as pool:
         assert await pool.fetchval("SHOW application_name") == "a b"
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        *("postgres", "PostgreSQL", "postgresql+asyncpg", "postgresql+psycopg"),
+        *("postgresql+psycopg2", "postgres+asyncpg"),
+    ],
+)
+async def test_a_url_of_sqlalchemy_s_or_libpq_s_connects(database: str, scheme: str) -> None:
+    """The scheme may name another driver, and ``ssl=`` is what asyncpg calls ``sslmode=``."""
+    url = with_parameter(scheme + database[database.index("://") :], "ssl=prefer")
+
+    async with create_pool(url) as pool:
+        assert await pool.fetchval("SELECT count(*) FROM assessment_responses") == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        *((url, "must be postgresql://") for url in ("", "hunter2", "postgresql:/u:hunter2@h/d")),
+        ("mysql://u:hunter2@h/d", "must be postgresql://user:password@host/database, not mysql://"),
+        ("'postgresql://u:hunter2@h/d'", "must be postgresql://user:password@host/database"),
+        *((f"postgresql://u:1{mark}hunter2@h/d", "cannot be taken apart") for mark in "/?#[@"),
+        *((f"postgresql://u:hunter2{mark}@h/d", "cannot be taken apart") for mark in "/?#[@"),
+        *((f"postgresql://u:hunter2@{host}/d", "has a port") for host in ("h:x", "h:0", "h:65536")),
+        *((f"postgresql://u:hunter2@{host}/d", "has a port") for host in ("h,h:x", "[::1]:x")),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_without_its_password(url: str, problem: str) -> None:
+    """The error says which part is wrong, before anything connects."""
+    with pytest.raises(assessments.InvalidInput) as raised:
+        create_pool(url)
+
+    assert (raised.value.parameter, raised.value.problem[: len(problem)]) == ("dsn", problem)
+    assert "hunter2" not in repr(raised.value)
+    assert raised.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("postgresql://", "postgresql:///d?host=/tmp", "postgresql://u:p%40%23@h/d"),
+        *("postgresql://u@h1:1,h2:65535/d", "postgresql://[::1]:5432/d", "postgresql://%2Ftmp/d"),
+    ],
+)
+def test_a_url_may_leave_out_what_the_environment_has(url: str) -> None:
+    """Several hosts, an IPv6 address, a socket's folder or no host at all are accepted."""
+    assert check_url("dsn", url) == url
+
+
+async def test_the_page_s_refusal_is_as_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """The block of docs/hosts.md prints what it says."""
+    (block,) = pages.blocks("docs/hosts.md", "python", "URLs")
+    await pages.run(block, {"assessments": assessments})
+
+    (shown,) = re.findall(r"# (dsn: .*) …$", block, re.MULTILINE)
+    assert capsys.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql"])
+async def test_the_page_s_line_for_yoyo_applies_the_migrations(
+    empty_database: str, scheme: str
+) -> None:
+    """It makes of SQLAlchemy's URL what yoyo and libpq take, and leaves theirs as it is."""
+    url = with_parameter(empty_database.replace("postgresql", scheme, 1), "ssl=prefer")
+    environment = {"DATABASE_URL": url, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
+    connection = await asyncpg.connect(empty_database)
+    await connection.execute("CREATE TABLE users (user_id bigint PRIMARY KEY)")
+
+    (line,) = pages.blocks("docs/hosts.md", "sh", "URLs")
+    shell = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-ec", line, env=os.environ | environment, stderr=PIPE
+    )
+    _, said = await shell.communicate()
+
+    assert shell.returncode == 0, said
+    assert await connection.fetchval("SELECT count(*) FROM assessment_responses") == 0
+    await connection.close()
 
 
 @pytest.mark.parametrize("name", pool._HOOKS)  # noqa: SLF001 - private on purpose

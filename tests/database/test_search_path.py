@@ -35,8 +35,8 @@ TYPES = (
 # Syntax, tables and the one function that is safe only while it is not qualified: PostgreSQL itself
 # makes pg_catalog.unnest of an unnest with several arguments.
 UNQUALIFIED = {
-    *("any", "coalesce", "exists", "nullif", "unnest"),
-    *("assessment_responses", "assessment_scores", "g"),
+    *("any", "coalesce", "exists", "greatest", "least", "nullif", "unnest"),
+    *("assessment_responses", "assessment_scores", "g", "p"),
 }
 
 # For every function of these names, one for any other types; and every operator for any two types.

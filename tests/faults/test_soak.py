@@ -135,7 +135,7 @@ class Traffic:
 
     async def submit(self, conn: Any, person: Person) -> Effect:
         """Submit; with a key sometimes retry, which is a conflict if claimed meanwhile."""
-        new = self.new_response(person)
+        new: Any = self.new_response(person)
         rows = [await assessments.submit_response(conn, **new)]
         if new["submission_key"] and self.chance.random() < 0.5:
             try:

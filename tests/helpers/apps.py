@@ -1,4 +1,4 @@
-"""The example service as two hosts run it: on the library's pool, and on a pool of their own."""
+"""The example services: on the library's pool, on a host's own, and on SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from examples import service
+from examples import service, sqlalchemy_service
 from tests.helpers import codecs
 
 if TYPE_CHECKING:
@@ -26,3 +26,8 @@ def on_host_pool() -> FastAPI:
         return asyncpg.create_pool(os.environ["DATABASE_URL"], init=codecs.init("orjson"))
 
     return service.create_app(open_pool)
+
+
+def on_sqlalchemy() -> FastAPI:
+    """Return the service on SQLAlchemy."""
+    return sqlalchemy_service.app

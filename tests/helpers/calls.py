@@ -28,10 +28,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     f"backoffice.{name}" if module is backoffice and hasattr(assessments, name) else name: function
     for module in (assessments, backoffice)
     for name in module.__all__
-    if inspect.iscoroutinefunction(function := getattr(module, name))
-    or inspect.isasyncgenfunction(function)
+    if (
+        inspect.iscoroutinefunction(function := getattr(module, name))
+        or inspect.isasyncgenfunction(function)
+    )
+    and function is not assessments.check
 }
-"""The functions that take a connection, by their names, qualified where there are two of one."""
+"""The functions on rows that take a connection, by their names, qualified where two have one."""
 
 SUBMITS = {
     "submit_response",

@@ -90,10 +90,12 @@ def _find_query(text: str, name: str) -> tuple[int, int]:
 
 
 def _find_definition(text: str, name: str) -> tuple[int, int]:
-    """Return where the function or class begins and ends; twice 0, if it is gone."""
+    """Return where the function, not its overloads, or class begins and ends; twice 0 if gone."""
     lines = text.splitlines(keepends=True)
     for node in ast.walk(ast.parse(text)):
-        if getattr(node, "name", None) == name and isinstance(node, ast.stmt):
+        if getattr(node, "name", None) != name or not isinstance(node, ast.stmt):
+            continue
+        if not any(ast.unparse(each) == "overload" for each in getattr(node, "decorator_list", ())):
             ends = [sum(map(len, lines[:number])) for number in (node.lineno - 1, node.end_lineno)]
             return ends[0], ends[1]
     return 0, 0

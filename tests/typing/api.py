@@ -1,9 +1,12 @@
-"""The public interface as a type checker sees it. Read by mypy, never run."""
+"""The public interface as type checkers see it. Read by mypy and pyright, never run.
+
+An ``ignore`` stands where both refuse: each reports one that it does not need.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from uuid import UUID
 
 import asyncpg
@@ -13,12 +16,21 @@ import assessments
 from assessments import (
     AssessmentResponse,
     AssessmentScore,
+    Finding,
     NewResponse,
     NewScore,
+    ResponseWithoutToken,
     ResponseWithScores,
     ScoredResponse,
+    ScoredResponseWithoutToken,
     backoffice,
 )
+from assessments.sqlalchemy import asyncpg_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 
 async def takes_every_kind_of_connection(
@@ -30,6 +42,19 @@ async def takes_every_kind_of_connection(
         await assessments.get_responses(pooled, user_id=1)
 
 
+async def returns_findings(pool: asyncpg.Pool[Any]) -> None:
+    (finding, *_) = await assessments.check(pool)
+    assert_type(finding, Finding)
+    assert_type(finding.level, Literal["ok", "note", "warning", "error"])
+
+
+async def takes_the_connection_of_sqlalchemy(
+    connection: AsyncConnection, session: AsyncSession, scoped: async_scoped_session[AsyncSession]
+) -> None:
+    for host in (connection, session, scoped):
+        assert_type(await asyncpg_connection(host), asyncpg.Connection[Any])
+
+
 async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None:
     response = await assessments.submit_response(
         conn,
@@ -37,6 +62,8 @@ async def returns_typed_rows(conn: asyncpg.Connection[Any], token: UUID) -> None
         question_id="q",
         module_slug="m",
         answer_text="a",
+        learning_outcome_id="lo",
+        content_id=str(token),
         answer_metadata={"seconds": 1},
         submission_key=token,
     )
@@ -125,12 +152,116 @@ async def a_pool_is_asyncpg_s() -> None:
         assert_type(pool, asyncpg.Pool[Any])
 
 
+class Answer(TypedDict):
+    """What a submission has besides its owner."""
+
+    question_id: str
+    module_slug: str
+    answer_text: str
+
+
+class Owners(TypedDict):
+    """Both owners, as a handler's dependency returns them."""
+
+    user_id: int | None
+    anonymous_token: UUID | None
+
+
+async def reads_take_an_owner_or_two(
+    conn: asyncpg.Connection[Any], token: UUID, row: ScoredResponse, either: Owners
+) -> None:
+    user_id, maybe_token = either["user_id"], either["anonymous_token"]
+    get = assessments.get_responses
+    assert_type(await get(conn, user_id=1), list[AssessmentResponse])
+    assert_type(await get(conn, anonymous_token=token), list[AssessmentResponse])
+    assert_type(await get(conn, anonymous_token=str(token)), list[AssessmentResponse])
+    assert_type(await get(conn, user_id=1, anonymous_token=token), list[AssessmentResponse])
+    assert_type(await get(conn, user_id=1, anonymous_token=None), list[AssessmentResponse])
+    # Two of which one may be None: that not both are, no type says.
+    assert_type(await get(conn, user_id=user_id, anonymous_token=token), list[AssessmentResponse])
+    await get(conn, user_id=user_id, anonymous_token=maybe_token, module_slug="m", question_id="q")
+    await get(conn, user_id=row["user_id"], anonymous_token=row["anonymous_token"])
+    assert_type(await get(conn, **either), list[AssessmentResponse])
+    assert_type(await assessments.delete_responses(conn, **either), int)
+    assert_type(
+        await assessments.get_response(conn, response_id=1, **either), AssessmentResponse | None
+    )
+    assert_type(await assessments.get_scores(conn, response_id=1, **either), list[AssessmentScore])
+    await assessments.get_responses_for_question(conn, question_id="q", **either)
+    await assessments.get_latest_responses(conn, module_slug="m", question_ids=["q"], **either)
+    await assessments.get_responses_with_latest_score(conn, human_first=True, limit=1, **either)
+    await assessments.get_latest_responses_with_latest_score(conn, question_ids=["q"], **either)
+
+
+async def a_dict_without_types_is_an_owner(
+    conn: asyncpg.Connection[Any], owner: dict[str, Any]
+) -> None:
+    await assessments.get_responses(conn, **owner, limit=1)
+    await assessments.submit_response(
+        conn, **owner, question_id="q", module_slug="m", answer_text="a"
+    )
+
+
+async def a_submission_has_one_owner(
+    conn: asyncpg.Connection[Any], answer: Answer, token: UUID, user_id: int | None
+) -> None:
+    submit = assessments.submit_response
+    if user_id is None:
+        stored = await submit(conn, anonymous_token=token, **answer)
+    else:
+        stored = await submit(conn, user_id=user_id, anonymous_token=None, **answer)
+    assert_type(stored, AssessmentResponse)
+
+
+async def no_owner_is_an_error(
+    conn: asyncpg.Connection[Any], user_id: int | None, token: UUID | None
+) -> None:
+    await assessments.get_responses(conn)  # type: ignore[call-overload]
+    await assessments.get_responses(conn, limit=1)  # type: ignore[call-overload]
+    await assessments.get_responses(conn, user_id=None)  # type: ignore[call-overload]
+    await assessments.get_responses(conn, user_id=user_id)  # type: ignore[arg-type]
+    await assessments.get_responses(conn, anonymous_token=token)  # type: ignore[arg-type]
+    await assessments.get_responses_for_question(conn, question_id="q")  # type: ignore[call-overload]
+    await assessments.get_latest_responses(conn)  # type: ignore[call-overload]
+    await assessments.get_response(conn, response_id=1)  # type: ignore[call-overload]
+    await assessments.get_responses_with_latest_score(conn)  # type: ignore[call-overload]
+    await assessments.get_latest_responses_with_latest_score(conn)  # type: ignore[call-overload]
+    await assessments.delete_responses(conn)  # type: ignore[call-overload]
+    await assessments.get_scores(conn, response_id=1)  # type: ignore[call-overload]
+
+
+async def a_submission_without_an_owner_or_with_both_is_an_error(
+    conn: asyncpg.Connection[Any], answer: Answer, token: UUID, either: Owners
+) -> None:
+    submit = assessments.submit_response
+    await submit(conn, **answer)  # type: ignore[call-overload]
+    await submit(conn, user_id=either["user_id"], **answer)  # type: ignore[arg-type]
+    await submit(conn, user_id=1, anonymous_token=token, **answer)  # type: ignore[call-overload]
+    await submit(conn, **either, **answer)  # type: ignore[arg-type]
+
+
+def a_cursor_is_text(rows: list[ScoredResponse], before: str | None) -> None:
+    assert_type(assessments.encode_cursor(rows[-1]), str)
+    assert_type(assessments.decode_cursor(before), tuple[datetime, int] | None)
+
+
+async def rows_are_sent_without_the_token(
+    conn: asyncpg.Connection[Any],
+) -> Sequence[ResponseWithoutToken]:
+    return await assessments.get_responses(conn, user_id=1)
+
+
+def a_row_without_the_token_has_none(row: ScoredResponseWithoutToken) -> None:
+    assert_type(row["latest_score"], AssessmentScore | None)
+    row["anonymous_token"]  # type: ignore[typeddict-item]
+
+
 async def mistakes_are_errors(conn: asyncpg.Connection[Any]) -> None:
-    await assessments.get_responses(conn, 1)  # type: ignore[call-arg]
-    await assessments.get_responses(conn, user_id="1")  # type: ignore[arg-type]
-    await assessments.get_responses(conn, user_id=1, limit="1")  # type: ignore[arg-type]
-    await assessments.get_responses(None, user_id=1)  # type: ignore[arg-type]
-    await assessments.submit_response(conn, user_id=1)  # type: ignore[call-arg]
+    await assessments.get_responses(conn, 1)  # type: ignore[call-overload]
+    await assessments.get_responses(conn, user_id="1")  # type: ignore[call-overload]
+    await assessments.get_responses(conn, user_id=1, limit="1")  # type: ignore[call-overload]
+    await assessments.get_responses(None, user_id=1)  # type: ignore[call-overload]
+    await assessments.submit_response(conn, user_id=1)  # type: ignore[call-overload]
     await backoffice.record_score(conn, response_id=1)  # type: ignore[call-arg]
     await backoffice.record_score_once(conn, response_id=1, score_data={})  # type: ignore[call-arg]
     no_answer: NewResponse = {"question_id": "q", "module_slug": "m"}  # type: ignore[typeddict-item]

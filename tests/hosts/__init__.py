@@ -1,0 +1,1 @@
+"""What hosts bring: their toolkit, framework, tables and tests."""
