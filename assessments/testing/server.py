@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from assessments.urls import check_url
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -86,9 +88,10 @@ def chosen(choice: str | None) -> Iterator[str]:
 
     Raises:
         NoServerError: There is no such server, or it did not start.
+        InvalidInput: The URL is not one of PostgreSQL.
     """
     if choice and "://" in choice:
-        yield choice
+        yield check_url("server", choice)
         return
     for name, find in (("embedded", embedded_binaries), ("installed", installed_binaries)):
         if choice in (None, name) and (binaries := find()):
