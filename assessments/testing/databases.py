@@ -41,7 +41,9 @@ def execute(url: str, statement: str) -> Any:
 
 def database_url(server: str, name: str) -> str:
     """Return the URL of the database *name* on *server*."""
-    return urlsplit(server)._replace(path=f"/{name}").geturl()
+    url = urlsplit(server)
+    # Not geturl(), which leaves out the slashes of a URL without a host.
+    return f"postgresql://{url.netloc}/{name}" + (f"?{url.query}" if url.query else "")
 
 
 def database_name(url: str) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from assessments.queries import folder
+from assessments.urls import check_url
 
 
 def apply(url: str, *, standalone: bool = True) -> None:
@@ -17,7 +18,7 @@ def apply(url: str, *, standalone: bool = True) -> None:
         subprocess.CalledProcessError: yoyo failed; the reason is on standard error.
     """
     migrations = folder("migrations")
-    options = ["--no-config-file", "--batch", "--database", url]
+    options = ["--no-config-file", "--batch", "--database", check_url("url", url)]
     sources = [migrations / "standalone", migrations] if standalone else [migrations]
     subprocess.run(  # noqa: S603
         [sys.executable, "-m", "yoyo", "apply", *options, *sources],

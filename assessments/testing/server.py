@@ -88,6 +88,7 @@ def chosen(choice: str | None) -> Iterator[str]:
 
     Raises:
         NoServerError: There is no such server, or it did not start.
+        InvalidInput: The URL is not one of PostgreSQL.
     """
     if choice and "://" in choice:
         yield check_url("--assessments-server", choice)

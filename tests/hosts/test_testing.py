@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg2
 import pytest
 
-from assessments.testing import databases
+from assessments.testing import databases, migrations
 from assessments.testing.server import NoServerError, chosen
 from tests.helpers import hosts
 
@@ -166,3 +166,19 @@ def test_what_is_no_test_loads_no_pytest() -> None:
 
     assert "assessments.testing.server" in done.stdout.split()
     assert "pytest" not in done.stdout.split()
+
+
+def test_a_server_s_url_may_be_sqlalchemy_s(server: str) -> None:
+    """The server is found, a database on it made and migrated, whatever driver a URL names."""
+    scheme, _, rest = server.partition("://")
+    with chosen(f"{scheme}+asyncpg://{rest}") as url, databases.temporary(url) as database:
+        migrations.apply(database.replace(scheme, f"{scheme}+asyncpg", 1))
+
+        assert databases.execute(database, "SELECT count(*) FROM assessment_responses") == 0
+
+
+def test_a_server_s_url_may_name_no_host() -> None:
+    """Another database on it is reached in the same way."""
+    url = databases.database_url("postgresql:///postgres?host=/tmp", "other")
+
+    assert url == "postgresql:///other?host=/tmp"
