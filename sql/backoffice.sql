@@ -327,8 +327,8 @@ FROM (
 -- Erases at most max_rows responses of all owners older than the interval; the foreign key erases
 -- their scores. Proceeds as purge_anonymous_responses does: through the users in the order of
 -- idx_assessment_responses_user_id, then, if these are fewer than max_rows, through the anonymous
--- owners in that of idx_assessment_responses_anon. Waits for a claim in progress, and erases what
--- that has taken.
+-- owners in that of idx_assessment_responses_anon. Deletes by assessment_responses_pkey. Waits for a
+-- claim in progress, and erases what that has taken.
 DELETE FROM assessment_responses
 WHERE response_id = any((
     SELECT pg_catalog.array_agg(expired.response_id)

@@ -161,6 +161,7 @@ _WALK = "A batch reads from its cursor on until so many match."
 _OWNER_WALK = "Each batch of one owner reads all of the owner's rows beyond the cursor."
 _SUMS = "One row counts what was found or stored."
 _EXPIRED = "What is too young is read past, owner by owner."
+_COUNT = {"all are old": _SUMS, "half are old": _SUMS, "none is old": _EXPIRED}
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "get_responses": dict.fromkeys(("module", "question"), _PAGE),
@@ -178,13 +179,11 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "iter_owner_responses_with_scores": dict.fromkeys(
         ("user 1", "user 1 from the middle"), _OWNER_WALK
     ),
-    "count_anonymous_responses": {
-        "all are old": _SUMS,
-        "half are old": _SUMS,
-        "none is old": _EXPIRED,
-    },
+    "count_anonymous_responses": _COUNT,
+    "count_responses": _COUNT,
     "cli.import_responses": {"10 new": _SUMS},
     "purge_anonymous_responses": {"none is old": _EXPIRED},
+    "purge_responses": {"none is old": _EXPIRED},
 }
 """Calls that read, touch or sort more than what they return explains, and why: by query, then by
 the filter or the column that makes them do so."""
