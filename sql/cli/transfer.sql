@@ -8,13 +8,17 @@
 
 
 -- name: get_database_identity()$
--- The database's identity, as text: the server's system identifier and the database's oid. Another
--- server, another database and a restored dump differ; a physical copy of the server (a restored
--- base backup, a promoted replica) does not. Reads no table; every role may.
-SELECT pg_catalog.concat_ws('/'::text, c.system_identifier, a.datid)
+-- The database's identity, as text: the server's system identifier, the database's oid, and that of
+-- the schema in which the tables are. Another server, database or schema and a restored dump
+-- differ; a physical copy of the server (a restored base backup, a promoted replica) does not.
+-- Reads no table; every role may.
+SELECT pg_catalog.concat_ws('/'::text, c.system_identifier, a.datid, t.relnamespace)
 FROM pg_catalog.pg_control_system() AS c
 CROSS JOIN pg_catalog.pg_stat_activity AS a
-WHERE a.pid = pg_catalog.pg_backend_pid();
+CROSS JOIN pg_catalog.pg_class AS t
+WHERE
+    a.pid = pg_catalog.pg_backend_pid()
+    AND t.oid = pg_catalog.to_regclass('assessment_responses')::oid;
 
 
 -- name: lock_import()$

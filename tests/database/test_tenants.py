@@ -18,7 +18,7 @@ import pytest
 import assessments
 from tests.helpers import pages, pgbouncer
 from tests.helpers.calls import TOKEN, Subject, catalogue
-from tests.helpers.commands import content
+from tests.helpers.commands import content, run
 from tests.helpers.rows import new_user, submit
 from tests.helpers.servers import database_url
 from tests.helpers.yoyo import IDS
@@ -135,6 +135,23 @@ async def test_no_call_reads_or_changes_another_school(tenants: dict[str, Connec
             await mine.execute(f"SET LOCAL search_path = {school}, pg_temp")
             assert await content(mine) == before[school], name
         await undone.rollback()
+
+
+@pytest.mark.usefixtures("tenants")
+async def test_an_export_keeps_its_users_out_of_another_school(
+    schools: str, tmp_path: Path
+) -> None:
+    """User 1 of one school is not user 1 of the next: such responses are refused, as elsewhere."""
+    sign = "&" if "?" in schools else "?"
+    first, second = (f"{schools}{sign}search_path={school},pg_temp" for school in SCHOOLS[:2])
+    path = tmp_path / "school_1.jsonl"
+    assert run("export", "--database", first, "--output", path).returncode == 0
+
+    refused = run("import", "--database", second, path)
+    again = run("import", "--database", first, path)
+
+    assert (refused.returncode, again.returncode) == (1, 0)
+    assert b"--map-users" in refused.stderr
 
 
 async def test_dropping_a_school_leaves_the_others(tenants: dict[str, Connection]) -> None:

@@ -89,8 +89,8 @@ class Database:
     async def identity(self) -> Any:
         """Return which database this is, as the lines of an export name it."""
         return await self.conn.fetchval(
-            "SELECT system_identifier || '/' || oid FROM pg_control_system(), pg_database "
-            "WHERE datname = current_database()"
+            "SELECT concat_ws('/', system_identifier, oid, current_schema()::regnamespace::oid) "
+            "FROM pg_control_system(), pg_database WHERE datname = current_database()"
         )
 
     async def count(self, table: str = "assessment_responses") -> Any:
