@@ -10,7 +10,7 @@ from assessments import checks
 from assessments.cli import options, runner
 from assessments.cli.errors import CommandError
 from assessments.cli.output import say
-from assessments.queries import named, queries
+from assessments.plans import plan_query
 
 if TYPE_CHECKING:
     import argparse
@@ -59,23 +59,11 @@ async def _check(pool: asyncpg.Pool[Any]) -> None:
 
 async def _explain(pool: asyncpg.Pool[Any]) -> None:
     async with checks.nothing_changed(pool) as conn:
-        await conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
         for name in checks.query_names():
             try:
-                lines = await _plan(conn, name)
+                plan = await plan_query(conn, name)
             except asyncpg.InsufficientPrivilegeError:
-                lines = ["not for this role"]
-            say("\n".join([f"-- {name}", *lines, ""]))
-
-
-async def _plan(conn: Any, name: str) -> list[str]:
-    """Return the lines of the generic plan."""
-    arguments = ", ".join(["NULL"] * len(queries.driver_adapter.var_sorted[name]))
-    call = f"assessments_plan ({arguments})" if arguments else "assessments_plan"
-    async with checks.rolled_back(conn):
-        await conn.execute(f"PREPARE assessments_plan AS {named(name).sql}")
-        try:
-            async with checks.rolled_back(conn):
-                return [line for (line,) in await conn.fetch(f"EXPLAIN EXECUTE {call}")]
-        finally:
-            await conn.execute("DEALLOCATE assessments_plan")
+                shown = "not for this role"
+            else:
+                shown = plan.text if plan else "no generic plan"
+            say(f"-- {name}\n{shown}\n")
