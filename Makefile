@@ -11,7 +11,7 @@ ONLY ?=
 OPTIONS = $(if $(SERVER),--server=$(SERVER)) $(if $(SEED),--seed=$(SEED)) $(if $(SCALE),--scale=$(SCALE))
 RANDOM = tests/faults tests/concurrency tests/database/test_pooler.py
 
-.PHONY: demo test coverage faults nightly mutations lint types wheel-test bench clean
+.PHONY: demo test coverage faults nightly mutations lint types wheel-test bench reference clean
 
 demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
@@ -60,6 +60,10 @@ wheel-test: $(VENV)/dev.installed
 bench: $(VENV)/dev.installed
 	$(VENV)/bin/python benchmarks/facade_cost.py
 	$(VENV)/bin/python benchmarks/checks.py
+
+# Writes docs/reference/ anew: PostgreSQL 18's pages on the embedded server, 15's on Debian's.
+reference: $(VENV)/dev.installed
+	$(VENV)/bin/python -m tests.reference $(ONLY)
 
 clean:
 	rm -rf $(VENV) .venv-* build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

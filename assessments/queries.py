@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _TEXT = (str, type(None))
+_INDEX = re.compile(r"\b(?:idx_assessment_\w+|assessment_\w+_pkey)\b")
 
 
 def folder(name: str) -> Path:
@@ -107,6 +109,11 @@ queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")  # typ
 def named(name: str) -> Any:
     """Return the query *name*, such as ``get_responses`` or ``cli.import_responses``."""
     return attrgetter(name)(queries)
+
+
+def promised_indexes(name: str) -> set[str]:
+    """Return the indexes that the comment of the query *name* says its plan uses."""
+    return set(_INDEX.findall(named(name).__doc__))
 
 
 def text_arrays(columns: dict[str, list[Any]]) -> dict[str, list[str | None]]:

@@ -5,8 +5,8 @@
 
 
 -- name: get_responses_by_id(response_ids)
--- These responses, in the order of their keys, without those that do not exist. One probe of the
--- primary key of assessment_responses for each.
+-- These responses, in the order of their keys, without those that do not exist. One probe of
+-- assessment_responses_pkey for each.
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
     content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
@@ -21,11 +21,11 @@ ORDER BY response_id;
 -- latest_attempts_only, none that its owner has followed by a newer one to the same question; with
 -- skip_human_scored, none with a score without a model, a person's. The cursor is the key of the
 -- last row seen.
--- Scans the primary key from the cursor on and probes idx_assessment_scores_response_id for each
--- row until max_rows are found: scored rows cost nothing behind the cursor and one probe each
--- ahead of it. With latest_attempts_only, each unscored row is one more probe: the user's attempts
--- at the question through idx_assessment_responses_question, the anonymous owner's newer responses
--- through idx_assessment_responses_anon.
+-- Scans assessment_responses_pkey from the cursor on and probes idx_assessment_scores_response_id
+-- for each row until max_rows are found: scored rows cost nothing behind the cursor and one probe
+-- each ahead of it. With latest_attempts_only, each unscored row is one more probe: the user's
+-- attempts at the question through idx_assessment_responses_question, the anonymous owner's newer
+-- responses through idx_assessment_responses_anon.
 WITH unscored AS (
     SELECT candidate.response_id
     FROM assessment_responses AS candidate
@@ -86,8 +86,8 @@ ORDER BY r.response_id;
 
 -- name: iter_responses(module_slug, question_id, since, until, after_response_id, max_rows)
 -- One batch of an iteration over all responses, oldest key first; created_at from since
--- (inclusive) to until (exclusive). Scans the primary key from the cursor on until max_rows match,
--- so a whole iteration reads the table once.
+-- (inclusive) to until (exclusive). Scans assessment_responses_pkey from the cursor on until
+-- max_rows match, so a whole iteration reads the table once.
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
     content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
@@ -146,9 +146,9 @@ LIMIT :max_rows::bigint;
 -- One batch of the iteration of iter_responses, with the submission key and the scores: a row for
 -- each score, oldest first within the response, or one with nulls in the score's columns. The
 -- cursor is the last row seen, so that the scores of one response can be in several batches.
--- Scans the primary key of assessment_responses from the cursor on until max_rows + 1 responses
--- match (nothing may be left of the cursor's own), and probes idx_assessment_scores_response_id
--- once for each. Only the data of the max_rows returned is read.
+-- Scans assessment_responses_pkey from the cursor on until max_rows + 1 responses match (nothing
+-- may be left of the cursor's own), and probes idx_assessment_scores_response_id once for each.
+-- Only the data of the max_rows returned is read.
 WITH page AS (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
@@ -194,8 +194,9 @@ ORDER BY b.response_id, b.scored_at, b.score_id;
 
 -- name: iter_owner_responses_with_scores(user_id, anonymous_token, module_slug, question_id, since, until, after_response_id, after_scored_at, after_score_id, max_rows)
 -- One batch of the same iteration over the responses of either owner. A null owner matches nothing.
--- Each batch finds the owner's rows as iter_owner_responses does, then probes the primary key of
--- assessment_responses and idx_assessment_scores_response_id once for each response.
+-- Each batch finds the owner's rows as iter_owner_responses does, through
+-- idx_assessment_responses_user_id and idx_assessment_responses_anon, then probes
+-- assessment_responses_pkey and idx_assessment_scores_response_id once for each response.
 WITH page AS (
     (
         SELECT response_id
@@ -275,7 +276,8 @@ FROM (
 -- Erases at most max_rows unclaimed responses older than the interval; the foreign key erases
 -- their scores. Proceeds owner by owner, in the order of idx_assessment_responses_anon, which it
 -- reads from its beginning and does not sort: past what is too young, index-only, until max_rows
--- are found. Waits for a claim in progress, and leaves what that has taken.
+-- are found. Deletes by assessment_responses_pkey. Waits for a claim in progress, and leaves what
+-- that has taken.
 DELETE FROM assessment_responses
 WHERE
     anonymous_token IS NOT NULL

@@ -5,7 +5,7 @@
 
 -- name: get_response(response_id, user_id, anonymous_token)^
 -- One response, if it belongs to either owner; otherwise no row. A null owner matches nothing.
--- One probe of the primary key of assessment_responses.
+-- One probe of assessment_responses_pkey.
 SELECT
     response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
     content_id, answer_text, answer_metadata::varchar AS answer_metadata, created_at
@@ -60,7 +60,8 @@ LIMIT :max_rows::bigint;
 -- name: get_responses_with_latest_score(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows, human_first)
 -- The same rows in the same order as get_responses, each with its newest score, or nulls in the
 -- score's columns. With human_first a score without a model, a person's, goes before every model's.
--- One probe of idx_assessment_scores_response_id for each row returned.
+-- The same scans of idx_assessment_responses_user_id and idx_assessment_responses_anon, and one
+-- probe of idx_assessment_scores_response_id for each row returned.
 WITH page AS (
     (
         SELECT
@@ -143,7 +144,8 @@ ORDER BY created_at DESC, response_id DESC;
 -- null owner matches nothing.
 -- Reads the keys of the owner's responses: through idx_assessment_responses_question where
 -- questions are given, else through idx_assessment_responses_user_id; the anonymous owner's through
--- idx_assessment_responses_anon. Sorts those keys, then fetches what it returns by primary key.
+-- idx_assessment_responses_anon. Sorts those keys, then fetches what it returns through
+-- assessment_responses_pkey.
 WITH candidates AS (
     SELECT response_id, question_id, created_at
     FROM assessment_responses
@@ -185,8 +187,9 @@ ORDER BY r.created_at DESC, r.response_id DESC;
 -- name: get_latest_responses_with_latest_score(user_id, anonymous_token, module_slug, question_ids, human_first)
 -- The same rows in the same order as get_latest_responses, each with the score that
 -- get_responses_with_latest_score would show.
--- Reads as get_latest_responses does, and idx_assessment_scores_response_id once for each row
--- returned.
+-- Reads as get_latest_responses does, through idx_assessment_responses_question,
+-- idx_assessment_responses_user_id, idx_assessment_responses_anon and assessment_responses_pkey,
+-- and idx_assessment_scores_response_id once for each row returned.
 WITH candidates AS (
     SELECT response_id, question_id, created_at
     FROM assessment_responses
@@ -241,6 +244,7 @@ ORDER BY r.created_at DESC, r.response_id DESC;
 -- token's is always taken first, and no row is locked.
 -- Returns whether the user exists and whether the isolation level is safe: at REPEATABLE READ and
 -- SERIALIZABLE the claim would not see what was committed while it waited, so the caller refuses.
+-- One probe of the key of users.
 SELECT
     pg_catalog.pg_advisory_xact_lock(
         pg_catalog.hashtextextended(
@@ -265,9 +269,9 @@ SELECT
 -- Moves the token's responses to the user, and with skip_answered leaves those to a question
 -- that the user has already answered. All responses to a question move or stay together.
 -- Finds the token's rows through idx_assessment_responses_anon, probes each once in
--- idx_assessment_responses_question and updates them by the primary key of assessment_responses, as
--- erasures, the purge and scoring do: where the table holds the rows in the order of their keys,
--- these do not deadlock. Only after lock_claim, in the same transaction.
+-- idx_assessment_responses_question and updates them by assessment_responses_pkey, as erasures, the
+-- purge and scoring do: where the table holds the rows in the order of their keys, these do not
+-- deadlock. Only after lock_claim, in the same transaction.
 WITH answered AS (
     SELECT question_id
     FROM assessment_responses
@@ -298,10 +302,10 @@ WHERE
 
 
 -- name: delete_responses(user_id, anonymous_token)!
--- Erases every response of either owner; the foreign key erases their scores. A null owner matches
--- nothing. idx_assessment_responses_user_id and idx_assessment_responses_anon find the rows, and
--- idx_assessment_scores_response_id their scores. Deletes by the primary key of
--- assessment_responses, for the order of locks: see the claim.
+-- Erases every response of either owner; the foreign key erases their scores, which it finds by the
+-- index on their response_id. A null owner matches nothing. idx_assessment_responses_user_id and
+-- idx_assessment_responses_anon find the rows. Deletes by assessment_responses_pkey, for the order
+-- of locks: see the claim.
 DELETE FROM assessment_responses
 WHERE
     response_id = any((

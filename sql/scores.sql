@@ -7,7 +7,7 @@
 -- Appends one score to a response and returns it. Returns no row when the response does not exist.
 -- KEY SHARE is the lock that the foreign key takes in any case: taken first, it waits for a
 -- deletion in progress instead of failing after it. It blocks neither reads nor claims.
--- One row written; one probe of the primary key of assessment_responses.
+-- One row written; one probe of assessment_responses_pkey.
 INSERT INTO assessment_scores (response_id, score_data, model_id, prompt_version)
 SELECT r.response_id, :score_data::varchar::jsonb, :model_id::text, :prompt_version::text
 FROM assessment_responses AS r
@@ -21,7 +21,7 @@ RETURNING
 -- Appends many scores and returns them in the order given: arrays of equal length, one element for
 -- each score. All or nothing: where one response does not exist, nothing is stored and no row comes
 -- back; where a trigger of the host's drops some of the rows, it fails. The responses are locked as
--- in record_score, in the order of their keys.
+-- in record_score, in the order of their keys: one probe of assessment_responses_pkey for each.
 WITH given AS (
     SELECT g.number, g.response_id, g.score_data, g.model_id, g.prompt_version
     FROM unnest(
@@ -79,7 +79,7 @@ ORDER BY s.score_id;
 
 -- name: get_unknown_responses(response_ids)
 -- For each of these, in the order given: true where it does not exist, else null. Why a score was
--- not stored. One probe of the primary key of assessment_responses for each.
+-- not stored. One probe of assessment_responses_pkey for each.
 SELECT nullif(r.response_id IS NULL, FALSE) AS unknown_response
 FROM pg_catalog.unnest(:response_ids::text[]::bigint[]) WITH ORDINALITY AS g (response_id, number)
 LEFT JOIN assessment_responses AS r ON g.response_id = r.response_id
@@ -106,8 +106,8 @@ FROM
 -- Appends one score, as record_score does, unless the response has one by this model and prompt
 -- version. Returns one row: the score stored, or nulls and, of these two, which is true: the
 -- response does not exist, or a score stood already.
--- Only after lock_score, in the same transaction. One probe of the primary key of
--- assessment_responses, one of idx_assessment_scores_response_id.
+-- Only after lock_score, in the same transaction. One probe of assessment_responses_pkey, one of
+-- idx_assessment_scores_response_id.
 WITH scored AS MATERIALIZED (
     SELECT r.response_id
     FROM assessment_responses AS r
@@ -161,8 +161,8 @@ LEFT JOIN stored AS s ON TRUE;
 
 -- name: get_scores(response_id, user_id, anonymous_token)
 -- The scores of one response, newest first, if it belongs to either owner; otherwise no row.
--- One probe of the primary key of assessment_responses, then idx_assessment_scores_response_id;
--- only the rows returned are sorted.
+-- One probe of assessment_responses_pkey, then idx_assessment_scores_response_id; only the rows
+-- returned are sorted.
 SELECT
     s.score_id, s.response_id, s.score_data::varchar AS score_data, s.model_id, s.prompt_version,
     s.created_at

@@ -123,8 +123,8 @@ ORDER BY g.number;
 -- same, or else nulls and the reason: unknown_user is true where the user is not in users,
 -- taken_key where the key is another's or was used with different content, or row-level security
 -- may hide it.
--- For each response one probe of idx_assessment_responses_submission_key, of the primary key of
--- assessment_responses and of the key of users.
+-- For each response one probe of idx_assessment_responses_submission_key, of
+-- assessment_responses_pkey and of the key of users.
 SELECT
     r.response_id, r.anonymous_token, r.user_id, r.question_id, r.module_slug,
     r.learning_outcome_id, r.content_id, r.answer_text,

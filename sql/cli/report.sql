@@ -85,7 +85,7 @@ ORDER BY p.number;
 -- name: report_modules(since, until, module_slug)
 -- Responses by owner, and those without a score, of the 20 modules with the most, largest first;
 -- then the rest in one row with a null name; modules counts those in a row. Reads all of
--- assessment_responses, and the keys of all scores through idx_assessment_scores_response_id.
+-- assessment_responses, and the keys of all scores.
 WITH counted AS (
     SELECT
         r.module_slug AS module_name,
@@ -267,7 +267,7 @@ FROM valued;
 -- name: report_scorers(since, until, module_slug, points_path, of_path, low, step, buckets)
 -- The 12 scorers with the most responses, largest first, with a row for each bucket that holds any
 -- and a null one for responses without points. Reads all of both tables, the scores in the order of
--- idx_assessment_scores_response_id.
+-- their responses.
 WITH newest AS (
     SELECT DISTINCT ON (s.response_id, s.model_id, s.prompt_version)
         s.response_id, s.model_id, s.prompt_version, s.score_data

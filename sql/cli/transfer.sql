@@ -40,8 +40,8 @@ SELECT
 -- different answer. All or nothing: where a user_id of a new response is not in users, or, unless
 -- conflicts are skipped, there is a conflict, it stores nothing and returns the number of the first
 -- such response. A row that appears during this statement counts as neither.
--- For each response one probe of idx_assessment_responses_submission_key, of the primary key of
--- assessment_responses and of the key of users; for each that is already stored, one of
+-- For each response one probe of idx_assessment_responses_submission_key, of
+-- assessment_responses_pkey and of the key of users; for each that is already stored, one of
 -- idx_assessment_scores_response_id. As many rows written as counted.
 WITH given AS (
     SELECT

@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from tests.helpers import plans
 from tests.helpers.roles import ON_SCHEMA, ON_TABLES, ON_USERS, ROWS, Site
 from tests.helpers.servers import database_url
 from tests.helpers.yoyo import migrate
@@ -28,22 +29,8 @@ async def empty(empty_database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
 
 @pytest.fixture
 async def many(conn: asyncpg.Connection[Any]) -> asyncpg.Connection[Any]:
-    """Return a connection to a table of 60,000 rows, a third of them one user's."""
-    await conn.execute(
-        """
-        INSERT INTO users SELECT FROM generate_series(1, 2000);
-        INSERT INTO assessment_responses
-            (user_id, anonymous_token, question_id, module_slug, answer_text, created_at)
-        SELECT
-            CASE WHEN n % 3 = 0 THEN 1 WHEN n % 3 = 1 THEN 2 + n % 1999 END,
-            CASE WHEN n % 3 = 2 THEN md5((n % 5000)::text)::uuid END,
-            'q' || n % 500, 'm' || n % 50, 'Because.', now() - n * interval '1 minute'
-        FROM generate_series(1, 60000) AS n;
-        INSERT INTO assessment_scores (response_id, score_data)
-        SELECT response_id, '{}' FROM assessment_responses;
-        """
-    )
-    await conn.execute("VACUUM ANALYZE assessment_responses, assessment_scores, users")
+    """Return a connection to the data set of the plans: 60,000 rows, half of them user 1's."""
+    await plans.load(conn)
     return conn
 
 
