@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # 16 print it, is no parameter.
 _FIRST = 100
 _NUMBER = re.compile(r"\$(\d+)")
+_TABLES = ("assessment_responses", "assessment_scores")
 
 
 @dataclass(frozen=True)
@@ -38,20 +39,19 @@ class Plan:
     text: str = ""
 
     @property
-    def nodes(self) -> list[Node]:
-        """The plan's nodes, each before those below it."""
-        return list(_walk(self.top["Plan"]))
-
-    @property
     def indexes(self) -> set[str]:
-        """The indexes that the plan uses."""
-        return {node["Index Name"] for node in self.nodes if "Index Name" in node}
+        """The indexes of this library's tables that the plan uses, that of ON CONFLICT too."""
+        return set(_indexes(self.top["Plan"]))
 
 
-def _walk(node: Node) -> Iterator[Node]:
-    yield node
+def _indexes(node: Node, relation: str = "") -> Iterator[str]:
+    relation = node.get("Relation Name", relation)  # a bitmap index scan has that of the heap scan
+    if relation in _TABLES:
+        if "Index Name" in node:
+            yield node["Index Name"]
+        yield from node.get("Conflict Arbiter Indexes", ())
     for child in node.get("Plans", ()):
-        yield from _walk(child)
+        yield from _indexes(child, relation)
 
 
 async def plan_query(conn: Any, name: str) -> Plan | None:
@@ -84,6 +84,30 @@ class Prepared:
     conn: Any
     parameters: tuple[str, ...]
 
+    async def set_arguments(self, values: Mapping[str, str | None]) -> dict[str, str]:
+        """Return expressions of *values*, the text of arguments, until the transaction ends.
+
+        They are kept in settings, so that the text of what executes it, which the server's views
+        and log may show, holds none of them.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        settings = [f"assessments_plan.{name}" for name in given]
+        await self.conn.fetch(
+            "SELECT pg_catalog.set_config(s.name, s.value, TRUE)"
+            " FROM unnest($1::text[], $2::text[]) AS s (name, value)",
+            settings,
+            list(given.values()),
+        )
+        ((types,),) = await self.conn.fetch(
+            "SELECT parameter_types::text[] FROM pg_catalog.pg_prepared_statements"
+            " WHERE name = 'assessments_plan'"
+        )
+        kinds = dict(zip(self.parameters, types[_FIRST:], strict=True))
+        return {
+            name: f"pg_catalog.current_setting('{setting}')::{kinds[name]}"
+            for name, setting in zip(given, settings, strict=True)
+        }
+
     def call(self, expressions: Mapping[str, str]) -> str:
         """Return what executes it; a parameter that has no SQL expression is null."""
         arguments = ["NULL"] * _FIRST + [expressions.get(each, "NULL") for each in self.parameters]
@@ -112,8 +136,13 @@ async def prepared(conn: Any, name: str) -> AsyncIterator[Prepared]:
     """
     parameters = tuple(queries.driver_adapter.var_sorted[name])
     sql = _NUMBER.sub(lambda found: f"${_FIRST + int(found[1])}", named(name).sql)
-    if not parameters:
-        sql = sql.replace("*/", "*/ WITH unread AS (SELECT)", 1)  # not planned, as nothing reads it
+    if not parameters:  # a query that nothing reads, and so is not planned
+        sql = re.sub(
+            r"\*/ (WITH\b)?",
+            lambda found: f"*/ WITH unread AS (SELECT){',' if found[1] else ' '}",
+            sql,
+            count=1,
+        )
     types = ["boolean"] * _FIRST + ["unknown"] * len(parameters)
     await conn.execute(f"PREPARE assessments_plan ({', '.join(types)}) AS {sql}")
     try:

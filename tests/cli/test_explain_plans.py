@@ -56,7 +56,7 @@ async def test_a_plan_names_parameters(transaction: asyncpg.Connection[Any]) -> 
     assert plan
     assert "(anonymous_token = :anonymous_token)" in plan.text
     assert "$1)" not in plan.text.replace("(returns $1)", "")
-    assert plan.nodes[0]["Node Type"] == "ModifyTable"
+    assert plan.top["Plan"]["Node Type"] == "ModifyTable"
     assert {"assessment_responses_pkey", "idx_assessment_responses_anon"} <= plan.indexes
     assert ":skip_answered" in str(plan.top)
 
