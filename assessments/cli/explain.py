@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from difflib import get_close_matches
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,7 @@ def add_command(commands: Any) -> None:
         "--analyze",
         action="store_true",
         help="run each query too, on arguments from real rows, in a transaction that is rolled "
-        "back, for up to 30 seconds, 2 of them waiting for a lock; it locks rows while it runs, "
+        "back, for up to 10 seconds, 2 of them waiting for a lock; it locks rows while it runs, "
         "writes to disk, and takes identity values, which are not used again",
     )
     explain.add_argument(
@@ -80,7 +82,7 @@ def _before(text: str) -> dict[str, Any]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what was asked for; return the exit status."""
-    changes: dict[str, list[str]] = {}
+    changes: list[dict[str, str]] = []
 
     async def work(pool: asyncpg.Pool[Any]) -> None:
         names = list(dict.fromkeys(arguments.queries)) or sorted(
@@ -88,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         found = await explain_data.read(pool, names, with_runs=arguments.analyze)
         if arguments.against:
-            changes.update(explain_data.compare(arguments.against, found))
+            changes.extend(explain_data.compare(arguments.against, found))
             found["changes"] = changes
         _show(arguments, found)
 
@@ -100,7 +102,7 @@ def _show(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
         from assessments.cli import explain_page
 
         with output.opened(arguments.html) as stream:
-            output.write(stream, [explain_page.render(found, arguments.against).encode()])
+            output.write(stream, [explain_page.render(found).encode()])
     if arguments.as_json:
         say(json.dumps(found, indent=1, sort_keys=True))
     elif arguments.html != "-":
@@ -125,15 +127,11 @@ def _text(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _changes(found: dict[str, Any]) -> Iterator[str]:
-    changes = found.get("changes")
-    if changes is None:
-        return
-    if not changes:
-        yield "No plan has changed.\n"
-    for name, lines in changes.items():
-        yield f"{name} has changed:"
-        yield from (f"    {line}" for line in lines)
-        yield ""
+    for name, changes in groupby(found.get("changes", ()), key=itemgetter("query")):
+        yield f"{name} has changed"
+        yield from ("      {what}: {before} -> {after}".format_map(each) for each in changes)
+    if "changes" in found:
+        yield "" if found["changes"] else "No plan has changed.\n"
 
 
 def _summary(queries: list[dict[str, Any]]) -> Iterator[str]:

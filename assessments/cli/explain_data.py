@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from assessments import checks
-from assessments.cli import explain_runs
-from assessments.cli.explain_nodes import describe, walk
+from assessments.cli import explain_nodes, explain_runs
 from assessments.plans import plan_query
 from assessments.queries import promised_indexes, queries
 
@@ -23,8 +22,7 @@ FORMAT = {"format": "assessments explain", "format_version": 1}
 
 NOT_ALLOWED = "not for this role"
 NOT_GENERIC = "no generic plan on this server"
-# Smaller costs and fewer buffers differ by more than a factor of 2 without a meaning.
-_LEAST = 10
+_FACTOR, _LEAST = 2, 5  # what is less than the least differs by more without a meaning
 
 
 async def read(
@@ -89,47 +87,42 @@ def differences(query: dict[str, Any]) -> list[str]:
     ]
 
 
-def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str]]:
-    """Return what has changed between two runs, by query: one line a change."""
+def compare(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:
+    """Return what has changed between two runs in the plans of the queries that both have."""
     old = {query["name"]: query for query in before["queries"]}
-    changes = {
-        query["name"]: list(_changes(old[query["name"]], query))
+    return [
+        {"query": query["name"], "what": what, "before": was or "none", "after": now or "none"}
         for query in after["queries"]
         if query["name"] in old
-    }
-    return {name: lines for name, lines in changes.items() if lines}
+        for what, was, now in _changes(old[query["name"]], query)
+    ]
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     if before["problem"] != after["problem"]:
-        yield f"{before['problem'] or 'planned'} -> {after['problem'] or 'planned'}"
+        yield "plan", before["problem"] or "planned", after["problem"] or "planned"
     if before["plan"] is None or after["plan"] is None:
         return
-    for name in sorted(set(before["used"]) - set(after["used"])):
-        yield f"index no longer used: {name}"
-    for name in sorted(set(after["used"]) - set(before["used"])):
-        yield f"index now used: {name}"
-    nodes = [
-        Counter(describe(node).kind for node in walk(each["plan"])) for each in (before, after)
-    ]
-    if nodes[0] != nodes[1]:
-        gone, new = (_count(nodes[a] - nodes[b]) for a, b in ((0, 1), (1, 0)))
-        yield f"nodes: {gone or 'none'} -> {new or 'none'}"
+    used = [Counter(query["used"]) for query in (before, after)]
+    nodes = [Counter(explain_nodes.kinds(query["plan"])) for query in (before, after)]
+    for what, (was, now) in (("index", used), ("nodes", nodes)):
+        if was != now:
+            yield what, _join(was - now), _join(now - was)
     yield from _factor("cost", before["cost"], after["cost"])
     runs = {run["sample"]: run for run in before["runs"]}
     for run in after["runs"]:
-        was = runs.get(run["sample"], run)
+        name, was = run["sample"], runs.get(run["sample"], run)
         if was["problem"] != run["problem"]:
-            yield f"{run['sample']}: {was['problem'] or 'ran'} -> {run['problem'] or 'ran'}"
+            yield name, was["problem"] or "ran", run["problem"] or "ran"
         elif not run["problem"]:
-            yield from _factor(f"buffers, {run['sample']}", was["buffers"], run["buffers"])
+            yield from _factor(f"buffers, {name}", was["buffers"], run["buffers"])
 
 
-def _count(nodes: Counter[str]) -> str:
-    return ", ".join(f"{count} x {kind}" if count > 1 else kind for kind, count in nodes.items())
+def _join(names: Counter[str]) -> str:
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in names.items())
 
 
-def _factor(what: str, before: float, after: float) -> Iterator[str]:
+def _factor(what: str, before: float, after: float) -> Iterator[tuple[str, str, str]]:
     low, high = sorted((before, after))
-    if high > 2 * max(low, _LEAST / 2):
-        yield f"{what}: {before:,.0f} -> {after:,.0f}"
+    if high > _FACTOR * max(low, _LEAST):
+        yield what, f"{before:,.0f}", f"{after:,.0f}"

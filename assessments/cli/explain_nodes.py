@@ -17,34 +17,27 @@ _FIGURES = ("Rows Removed by Filter", "Rows Removed by Join Filter", "Heap Fetch
 
 
 class Described(NamedTuple):
-    """A node: its place in its parent, what it does, to what, and under which conditions."""
+    """A node: its place in its parent, what it does to what, how, and at what cost."""
 
     place: str
-    kind: str
-    target: str
+    title: str
     details: list[str]
     figures: str
 
-    @property
-    def title(self) -> str:
-        """Return the line that names it, as EXPLAIN does."""
-        return f"{self.kind} {self.target}".rstrip()
 
-
-def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield *node* and those below it, in EXPLAIN's order."""
-    yield node
+def kinds(node: dict[str, Any]) -> Iterator[str]:
+    """Yield what *node* and those below it do, in EXPLAIN's order."""
+    yield _kind(node)
     for child in node.get("Plans", ()):
-        yield from walk(child)
+        yield from kinds(child)
 
 
 def describe(node: dict[str, Any]) -> Described:
     """Return what a page shows of *node*."""
     details = [f"{key}: {_join(node[key])}" for key in _CONDITIONS if key in node]
     details += [f"{key}: {node[key]:,.0f}" for key in _FIGURES if node.get(key)]
-    return Described(
-        node.get("Subplan Name", ""), _kind(node), _target(node), details, _figures(node)
-    )
+    title = f"{_kind(node)} {_target(node)}".rstrip()
+    return Described(node.get("Subplan Name", ""), title, details, _figures(node))
 
 
 def _kind(node: dict[str, Any]) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _ROWS = 100
 _SETTINGS = (
-    "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s';"
+    "SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '2s';"
     "SET LOCAL plan_cache_mode = force_generic_plan"
 )
 # What a read may be restricted to; a new response has them in any case.
@@ -78,12 +78,24 @@ async def read_samples(pool: asyncpg.Pool[Any]) -> list[Sample]:
         owners = await queries.cli.get_sample_owners(conn)
         if not owners:
             raise CommandError("--analyze: there are no responses to take arguments from")
-        typical = await _read_sample(conn, "typical owner", owners, -1)
-        heaviest = await _read_sample(conn, "heaviest owner", owners, 0)
-    return [typical, heaviest, replace(heaviest, name="heaviest, filtered", is_filtered=True)]
+        heaviest, typical = [await _read_owner(conn, owners, place) for place in (0, -1)]
+        scorer = await _read_scorer(conn, heaviest.rows[0]["response_id"])
+    samples = [
+        Sample("typical owner", *typical.counts, _arguments(typical, scorer)),
+        Sample("heaviest owner", *heaviest.counts, _arguments(heaviest, scorer)),
+    ]
+    return [*samples, replace(samples[1], name="heaviest, filtered", is_filtered=True)]
 
 
-async def _read_sample(conn: Any, name: str, owners: list[Any], place: int) -> Sample:
+class _Owner(NamedTuple):
+    """A user and an anonymous owner, how many responses they have, and the newest ones."""
+
+    ids: dict[str, Any]
+    counts: tuple[int, int]
+    rows: Sequence[Any]
+
+
+async def _read_owner(conn: Any, owners: list[Any], place: int) -> _Owner:
     users = [owner for owner in owners if owner["is_user"]]
     tokens = [owner for owner in owners if not owner["is_user"]]
     user = users[place] if users else None
@@ -99,27 +111,29 @@ async def _read_sample(conn: Any, name: str, owners: list[Any], place: int) -> S
         **dict.fromkeys(others),
         max_rows=_ROWS,
     )
-    scores = await queries.get_scores_of_any_owner(conn, response_id=rows[0]["response_id"])
-    by_models = [score for score in scores if score["model_id"]]
-    return Sample(
-        name,
-        user["responses"] if user else 0,
-        token["responses"] if token else 0,
-        _arguments(ids, rows, by_models[0] if by_models else None),
-    )
+    counts = (user["responses"] if user else 0, token["responses"] if token else 0)
+    return _Owner(ids, counts, rows)
 
 
-def _arguments(ids: dict[str, Any], rows: Sequence[Any], score: Any) -> Arguments:
-    scorer = {
-        "model_id": score["model_id"] if score else "model",
-        "prompt_version": (score["prompt_version"] if score else None) or "version",
-    }
-    first = {name: rows[0][name] for name in ("response_id", "question_id", "module_slug")}
-    scalars = {name: _text(value) for name, value in (ids | first | scorer).items()}
-    return _CONSTANTS | scalars | {name: _array(values) for name, values in _columns(rows, scorer)}
+async def _read_scorer(conn: Any, response_id: int) -> dict[str, str]:
+    """Return the model and the prompt version of one of the response's scores, or made-up ones."""
+    scorer = {"model_id": "model", "prompt_version": "version"}
+    with suppress(asyncpg.InsufficientPrivilegeError):
+        async with rolled_back(conn):
+            for score in await queries.get_scores_of_any_owner(conn, response_id=response_id):
+                if score["model_id"] and score["prompt_version"]:
+                    return {name: score[name] for name in scorer}
+    return scorer
 
 
-def _columns(rows: Sequence[Any], scorer: dict[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+def _arguments(owner: _Owner, scorer: dict[str, str]) -> Arguments:
+    first = {name: owner.rows[0][name] for name in ("response_id", "question_id", "module_slug")}
+    scalars = {name: _text(value) for name, value in (owner.ids | first | scorer).items()}
+    arrays = {name: _array(values) for name, values in _columns(owner.rows, scorer)}
+    return _CONSTANTS | scalars | arrays
+
+
+def _columns(rows: Sequence[Any], scorer: dict[str, str]) -> Iterator[tuple[str, list[Any]]]:
     """Yield the arrays of a batch: these rows, but with keys and contents of their own."""
     for name in ("response_id", "user_id", "anonymous_token", "question_id", "module_slug"):
         yield f"{name}s", [row[name] for row in rows]
@@ -127,7 +141,7 @@ def _columns(rows: Sequence[Any], scorer: dict[str, Any]) -> Iterator[tuple[str,
         yield name, [row["created_at"] for row in rows]
     yield "submission_keys", [uuid4() for _ in rows]
     yield "score_numbers", list(range(1, len(rows) + 1))
-    same = {
+    same: dict[str, object] = {
         "learning_outcome_ids": None,
         "content_ids": None,
         "answer_texts": _CONSTANTS["answer_text"],
@@ -164,7 +178,7 @@ async def measure(
     """Run *query* by its generic plan, once for each sample that gives it other arguments."""
     given = {sample.name: sample.select(query) for sample in samples}
     typical, heaviest, _ = given.values()
-    renamed = {"heaviest owner": "any owner", "heaviest, filtered": "filtered"}
+    renamed = {"typical owner": "any owner", "heaviest, filtered": "filtered"}
     names = renamed if typical == heaviest else {}
     runs: dict[str, Arguments] = {}
     for name, arguments in given.items():
@@ -189,7 +203,8 @@ async def _run(pool: asyncpg.Pool[Any], query: str, arguments: Arguments) -> dic
     except asyncpg.PostgresConnectionError:
         raise
     except asyncpg.PostgresError as error:
-        return {"problem": describe(error), "triggers": []}
+        empty = dict.fromkeys(("milliseconds", "buffers", "rows", "plan"))
+        return {"problem": describe(error), "triggers": [], **empty}
     plan = top["Plan"]
     # What changes rows and returns none reads as many as it changes.
     last = plan if plan["Actual Rows"] or not plan.get("Plans") else plan["Plans"][-1]
