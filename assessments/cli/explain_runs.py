@@ -63,7 +63,9 @@ class Sample:
             for name in queries.driver_adapter.var_sorted[query]
             if not (optional and name in _FILTERS)
         }
-        if query == "submit_response" and given["user_id"]:
+        # A response has one owner, and is claimed for a user.
+        has_user = self.arguments["user_id"] is not None
+        if query == ("submit_response" if has_user else "claim_assessment_responses"):
             given["anonymous_token"] = None
         return {name: value for name, value in given.items() if value is not None}
 
