@@ -6,6 +6,7 @@ DATABASE_URL=postgresql://… uvicorn examples.service:app
 Behind a proxy that terminates TLS; for development without TLS set INSECURE_COOKIES=1.
 """
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -249,6 +250,12 @@ async def scores(pool: Pool, response_id: int, owners: Owners) -> list[Assessmen
     return await assessments.get_scores(pool, response_id=response_id, **owners)
 
 
+@router.get("/ready", status_code=204)
+async def ready(pool: Pool) -> None:
+    """Say that the database can be reached: the readiness probe."""
+    await asyncio.wait_for(pool.fetchval("SELECT 1"), timeout=2)
+
+
 @router.delete("/me")
 async def erase(pool: Pool, owners: Owners) -> dict[str, int]:
     """Erase the responses of both owners, with their scores."""
@@ -284,11 +291,17 @@ def open_pool() -> Any:
 
 
 def create_app(pool_factory: Callable[[], Any] = open_pool) -> FastAPI:
-    """Return the application, with a pool from *pool_factory* for its lifetime."""
+    """Return the application, with a pool from *pool_factory* for its lifetime.
+
+    It does not start on a database that does not fit.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with pool_factory() as app.state.pool:
+            findings = await assessments.check(app.state.pool)
+            if errors := [found.message for found in findings if found.level == "error"]:
+                raise RuntimeError("; ".join(errors))
             yield
 
     app = FastAPI(lifespan=lifespan)

@@ -75,6 +75,7 @@ async def test_every_call_returns_the_same_under_every_codec(
     """Rows have the same values and types, in the same order; counts are the same."""
     for question in ("q1", "q1", "q2"):
         row = await submit(conn, question, anonymous_token=token, content_id=uuid4())
+    await submit(conn, user_id=user_id, content_id=uuid4())
     await submit(conn, user_id=user_id)  # the first of a list, whose UUIDs are null
     calls = catalogue(Subject(user_id, token, row["response_id"], {"anonymous_token": token}))
     for name, call in calls.items():

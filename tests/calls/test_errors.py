@@ -39,6 +39,7 @@ def test_every_error_is_an_assessments_error_with_a_docstring(name: str) -> None
         assessments.UnknownResponse("scores[3]"),
         assessments.SubmissionConflict("responses[3]"),
         assessments.UnsafeIsolation(),
+        assessments.UnsupportedCodec("created_at"),
     ],
     ids=repr,
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def database(governed: str) -> str:
+def assessments_database_url(governed: str) -> str:
     """Let ``conn`` be the superuser's connection to the database with the page's grants."""
     return governed
 

@@ -25,7 +25,7 @@ COUNT_SCORES = "SELECT count(*) FROM assessment_scores"
 
 
 @pytest.fixture
-def database(governed: str) -> str:
+def assessments_database_url(governed: str) -> str:
     """Let ``conn`` be the superuser's connection to the database with the page's grants."""
     return governed
 

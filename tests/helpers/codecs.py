@@ -74,9 +74,14 @@ class Moment(datetime):
 
     @classmethod
     def parse(cls, text: str) -> Moment:
-        """Return the time that PostgreSQL prints as *text*, at an offset that the host likes."""
+        """Return the time that PostgreSQL prints as *text*, in UTC as asyncpg has it."""
         moment = datetime.strptime(f"{text}00", "%Y-%m-%d %H:%M:%S.%f%z")
-        return cls.fromtimestamp(moment.timestamp(), timezone(timedelta(hours=5, minutes=30)))
+        return cls.fromtimestamp(moment.timestamp(), timezone.utc)
+
+
+def _in_delhi(text: str) -> datetime:
+    zone = timezone(timedelta(hours=5, minutes=30))
+    return datetime.fromtimestamp(Moment.parse(text).timestamp(), zone)
 
 
 def _in_text(decoder: Callable[[str], Any], encoder: Callable[[Any], str] = str) -> dict[str, Any]:
@@ -91,8 +96,9 @@ KEY_CODECS: dict[str, dict[str, dict[str, Any]]] = {
     "subclasses": {
         "uuid": _in_text(Key),
         "int8": _in_text(Number),
-        "timestamptz": _in_text(Moment.parse),
     },
+    "a subclass of datetime": {"timestamptz": _in_text(Moment.parse)},
+    "a zone": {"timestamptz": _in_text(_in_delhi)},
     "decimals": {"int8": _in_text(Decimal)},
     "floats": {"int8": _in_text(float)},
     "bytes": {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from assessments import backoffice
+from examples import service
 from tests.helpers.browsers import TOKEN, Browser, read, serving, two_browsers
 from tests.helpers.rows import SECRET, counts, new_user, submit
 from tests.helpers.scoring import jobs
@@ -181,3 +182,20 @@ async def test_bad_input_is_named_and_not_quoted(
         " WHERE datname = current_database() AND state LIKE 'idle in transaction%'"
     )
     assert token not in read(log)
+
+
+async def test_readiness_asks_the_database(browser: Browser) -> None:
+    """The probe's answer has no body, and needs no owner."""
+    assert (await browser.get("/ready")).status_code == 204
+
+
+async def test_the_service_starts_on_no_other_database(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the library's tables it ends before it takes a request, and says what is missing."""
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    app = service.create_app()
+
+    with pytest.raises(RuntimeError, match="migrations: none is applied"):
+        async with app.router.lifespan_context(app):
+            pass
