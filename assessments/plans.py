@@ -39,9 +39,20 @@ class Plan:
     text: str = ""
 
     @property
+    def nodes(self) -> list[Node]:
+        """The plan's nodes, each before those below it."""
+        return list(_walk(self.top["Plan"]))
+
+    @property
     def indexes(self) -> set[str]:
         """The indexes of this library's tables that the plan uses, that of ON CONFLICT too."""
         return set(_indexes(self.top["Plan"]))
+
+
+def _walk(node: Node) -> Iterator[Node]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _walk(child)
 
 
 def _indexes(node: Node, relation: str = "") -> Iterator[str]:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from assessments import checks, plans
-from assessments.queries import named, queries
+from assessments.queries import named, promised_indexes, queries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,9 +56,24 @@ async def test_a_plan_names_parameters(transaction: asyncpg.Connection[Any]) -> 
     assert plan
     assert "(anonymous_token = :anonymous_token)" in plan.text
     assert "$1)" not in plan.text.replace("(returns $1)", "")
-    assert plan.top["Plan"]["Node Type"] == "ModifyTable"
+    assert plan.nodes[0]["Node Type"] == "ModifyTable"
     assert {"assessment_responses_pkey", "idx_assessment_responses_anon"} <= plan.indexes
     assert ":skip_answered" in str(plan.top)
+
+
+async def test_a_plan_names_the_indexes_of_the_tables(
+    transaction: asyncpg.Connection[Any],
+) -> None:
+    """Those of scans, bitmap scans and ON CONFLICT are named; the key of users is the host's."""
+    await transaction.execute("SET LOCAL enable_seqscan = off")
+    submits = await plans.plan_query(transaction, "submit_response")
+    deletes = await plans.plan_query(transaction, "delete_responses")
+
+    assert submits
+    assert submits.indexes == promised_indexes("submit_response")
+    assert " on users" in submits.text
+    assert deletes
+    assert deletes.indexes >= {"idx_assessment_responses_user_id", "idx_assessment_responses_anon"}
 
 
 async def test_planning_leaves_nothing(transaction: asyncpg.Connection[Any]) -> None:
