@@ -111,7 +111,7 @@ class Prepared:
         )
         ((types,),) = await self.conn.fetch(
             "SELECT parameter_types::text[] FROM pg_catalog.pg_prepared_statements"
-            " WHERE name = 'assessments_plan'"
+            " WHERE name = 'assessments_plan'::text"
         )
         kinds = dict(zip(self.parameters, types[_FIRST:], strict=True))
         return {

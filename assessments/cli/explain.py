@@ -70,14 +70,15 @@ def _query(text: str) -> str:
 
 def _before(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(Path(options.input_file(text)).read_bytes())
+        found: dict[str, Any] = json.loads(Path(options.input_file(text)).read_bytes())
+        if found.items() >= explain_data.FORMAT.items():
+            explain_data.compare(found, found)  # fails where something is not there
+            return found
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot be read: {error.strerror}") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not found.items() >= explain_data.FORMAT.items():
-        raise argparse.ArgumentTypeError("is not what --json of this version printed")
-    return found
+    except (ValueError, AttributeError, KeyError, TypeError):
+        pass
+    raise argparse.ArgumentTypeError("is not what --json of this version printed")
 
 
 def run(arguments: argparse.Namespace) -> int:

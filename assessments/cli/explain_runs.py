@@ -86,7 +86,7 @@ async def read_samples(pool: asyncpg.Pool[Any]) -> list[Sample]:
         Sample("typical owner", *typical.counts, _arguments(typical, scorer)),
         Sample("heaviest owner", *heaviest.counts, _arguments(heaviest, scorer)),
     ]
-    return [*samples, replace(samples[1], name="heaviest, filtered", is_filtered=True)]
+    return [*samples, replace(samples[1], name=f"{samples[1].name}, filtered", is_filtered=True)]
 
 
 class _Owner(NamedTuple):
@@ -179,16 +179,15 @@ async def measure(
 ) -> list[dict[str, Any]]:
     """Run *query* by its generic plan, once for each sample that gives it other arguments."""
     given = {sample.name: sample.select(query) for sample in samples}
-    typical, heaviest, _ = given.values()
-    renamed = {"typical owner": "any owner", "heaviest, filtered": "filtered"}
-    names = renamed if typical == heaviest else {}
-    runs: dict[str, Arguments] = {}
-    for name, arguments in given.items():
-        if arguments not in runs.values():
-            runs[names.get(name, name)] = arguments
+    typical, heaviest, filtered = given
+    if given[filtered] == given[heaviest]:
+        del given[filtered]
+    if given[typical] == given[heaviest]:
+        del given[typical]
+        given = {name.replace("heaviest", "any"): each for name, each in given.items()}
     return [
         {"sample": name, "arguments": sorted(arguments), **await _run(pool, query, arguments)}
-        for name, arguments in runs.items()
+        for name, arguments in given.items()
     ]
 
 

@@ -17,6 +17,8 @@ from tests.helpers.commands import run
 from tests.helpers.rows import SECRET
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import asyncpg
 
     from tests.helpers.commands import Database
@@ -113,6 +115,20 @@ async def test_json_has_stable_keys(source: Database) -> None:
 
 
 COMMAND = ("explain", "--database", "postgresql://")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"format": "another"}', '{"queries": []}'])
+def test_what_is_compared_has_the_format(tmp_path: Path, text: str) -> None:
+    """A file that --json did not print, or only a part of one, is refused."""
+    path = tmp_path / "before.json"
+    path.write_text(text.replace('{"queries"', f'{json.dumps(explain_data.FORMAT)[:-1]}, "no"'))
+
+    done = run(*COMMAND, "--against", path)
+
+    assert done.returncode == 2
+    assert "--against: is not what --json of this version printed" in " ".join(
+        done.stderr.decode().split()
+    )
 
 
 @pytest.mark.parametrize(

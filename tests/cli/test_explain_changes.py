@@ -85,6 +85,7 @@ HASHED = {"Node Type": "Aggregate", "Strategy": "Hashed"}
         ({"run": {"sample": "another", "buffers": 1000}}, []),
         ({"run": {"problem": "timeout"}}, [("any owner", "ran", "timeout")]),
         ({"used": ["a", "b"]}, [("index", "none", "b")]),
+        ({"used": []}, [("index", "a", "none")]),
         ({"plan": HASHED}, [("nodes", "Limit, Index Scan", "HashAggregate")]),
         ({"plan": None, "problem": "denied"}, [("plan", "planned", "denied")]),
     ],

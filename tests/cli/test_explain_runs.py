@@ -85,14 +85,14 @@ async def test_arguments_are_of_a_typical_and_of_the_heaviest_owner(filled: Data
     ]
     pages, claims, walks = (query["runs"] for query in found["queries"])
     assert [(run["sample"], run["rows"]) for run in pages] == [
-        *(("typical owner", 5), ("heaviest owner", 8), ("heaviest, filtered", 1)),
+        *(("typical owner", 5), ("heaviest owner", 8), ("heaviest owner, filtered", 1)),
     ]
     assert pages[1]["arguments"] == ["anonymous_token", "max_rows", "user_id"]
     assert {"module_slug", "question_id"} <= set(pages[2]["arguments"])
     assert [(run["sample"], run["rows"]) for run in claims] == [
         *(("typical owner", 1), ("heaviest owner", 0)),
     ]
-    assert [run["sample"] for run in walks] == ["any owner", "filtered"]
+    assert [run["sample"] for run in walks] == ["any owner", "any owner, filtered"]
 
 
 async def test_no_value_is_shown(filled: Database, token: UUID) -> None:
