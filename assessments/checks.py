@@ -6,7 +6,7 @@ whoever is about to apply the migrations.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import asyncpg
 
 from assessments.queries import folder, named, queries
-from assessments.transactions import atomic
+from assessments.transactions import atomic, rolled_back
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -322,17 +322,3 @@ async def nothing_changed(conn: Connection) -> AsyncIterator[Any]:
     async with atomic(conn) as connection, rolled_back(connection):
         await connection.execute(_LOCK_TIMEOUT)
         yield connection
-
-
-@asynccontextmanager
-async def rolled_back(conn: Any) -> AsyncIterator[None]:
-    """Run a block in a savepoint and roll it back, which releases its locks."""
-    rollback = "ROLLBACK TO SAVEPOINT assessments_check; RELEASE SAVEPOINT assessments_check"
-    await conn.execute("SAVEPOINT assessments_check")
-    try:
-        yield
-    except BaseException:
-        with suppress(Exception):  # where the connection is lost, the block's own error says why
-            await conn.execute(rollback)
-        raise
-    await conn.execute(rollback)

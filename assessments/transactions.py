@@ -103,3 +103,17 @@ async def _rollback_on_error(conn: Any, rollback: str) -> AsyncIterator[None]:
         with suppress(Exception):
             await conn.execute(rollback)
         raise
+
+
+@asynccontextmanager
+async def rolled_back(conn: Any) -> AsyncIterator[None]:
+    """Run a block in a savepoint and roll it back, which releases its locks."""
+    rollback = "ROLLBACK TO SAVEPOINT assessments_check; RELEASE SAVEPOINT assessments_check"
+    await conn.execute("SAVEPOINT assessments_check")
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # where the connection is lost, the block's own error says why
+            await conn.execute(rollback)
+        raise
+    await conn.execute(rollback)

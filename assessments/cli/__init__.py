@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from assessments.cli import check, export, import_, options, purge, report
+from assessments.cli import check, explain, export, import_, options, purge, report
 from assessments.queries import folder
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def _parser() -> options.Parser:
         help="the folder of the stand-in users table, for a service without users of its own",
     )
     migrations.set_defaults(run=_migrations)
-    check.add_commands(commands)
+    check.add_command(commands)
+    explain.add_command(commands)
     export.add_command(commands)
     import_.add_command(commands)
     purge.add_command(commands)

@@ -1,23 +1,22 @@
-"""``assessments check`` and ``explain``: the library's needs against a live database."""
+"""``assessments check``: the library's needs against a live database."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
 from assessments import checks
 from assessments.cli import options, runner
 from assessments.cli.errors import CommandError
 from assessments.cli.output import say
-from assessments.queries import named, queries
 
 if TYPE_CHECKING:
     import argparse
 
+    import asyncpg
 
-def add_commands(commands: Any) -> None:
-    """Add both commands to the parser's."""
+
+def add_command(commands: Any) -> None:
+    """Add the command to the parser's."""
     check = commands.add_parser(
         "check",
         help="check that a database fits this version of the library; status 1 if not",
@@ -29,23 +28,11 @@ def add_commands(commands: Any) -> None:
     )
     options.add_database(check)
     check.set_defaults(run=run)
-    explain = commands.add_parser(
-        "explain",
-        help="print the plan of every query on a database, for any arguments",
-        description="Prints the generic plan of every query. Runs none of them.",
-    )
-    options.add_database(explain)
-    explain.set_defaults(run=run_explain)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check; return the exit status."""
     return runner.run(arguments.database, _check)
-
-
-def run_explain(arguments: argparse.Namespace) -> int:
-    """Print the plans; return the exit status."""
-    return runner.run(arguments.database, _explain)
 
 
 async def _check(pool: asyncpg.Pool[Any]) -> None:
@@ -55,27 +42,3 @@ async def _check(pool: asyncpg.Pool[Any]) -> None:
         say(f"{level:8} {finding.message}")
     if any(finding.level == "error" for finding in findings):
         raise CommandError("this database is not fit for this version of assessments")
-
-
-async def _explain(pool: asyncpg.Pool[Any]) -> None:
-    async with checks.nothing_changed(pool) as conn:
-        await conn.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-        for name in checks.query_names():
-            try:
-                lines = await _plan(conn, name)
-            except asyncpg.InsufficientPrivilegeError:
-                lines = ["not for this role"]
-            say("\n".join([f"-- {name}", *lines, ""]))
-
-
-async def _plan(conn: Any, name: str) -> list[str]:
-    """Return the lines of the generic plan."""
-    arguments = ", ".join(["NULL"] * len(queries.driver_adapter.var_sorted[name]))
-    call = f"assessments_plan ({arguments})" if arguments else "assessments_plan"
-    async with checks.rolled_back(conn):
-        await conn.execute(f"PREPARE assessments_plan AS {named(name).sql}")
-        try:
-            async with checks.rolled_back(conn):
-                return [line for (line,) in await conn.fetch(f"EXPLAIN EXECUTE {call}")]
-        finally:
-            await conn.execute("DEALLOCATE assessments_plan")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from importlib import metadata
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import jinja2
-
-from assessments.cli import report_charts
+from assessments.cli import pages, report_charts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from assessments.cli.report_data import Pair, Report, Scale
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -19,14 +18,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 def render(report: Report) -> str:
     """Return the page, in which every text from the database is escaped."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        keep_trailing_newline=True,
-        lstrip_blocks=True,
-        trim_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "count": lambda number: f"{number:,}",
         "percent": _percent,
         "share_of": lambda part, whole: _percent(part / whole) if whole else "–",
@@ -35,8 +27,9 @@ def render(report: Report) -> str:
         "day": lambda moment: f"{moment:%-d %B %Y}",
         "time": lambda moment: f"{moment.astimezone(timezone.utc):%-d %B %Y, %H:%M} UTC",
     }
-    text = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text).render(
+    return pages.render(
+        "report.html.j2",
+        filters,
         report=report,
         scale=report.scale,
         version=metadata.version("assessments"),

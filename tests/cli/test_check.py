@@ -1,4 +1,4 @@
-"""``assessments check`` tells whether a service can run on a database; ``explain`` prints plans."""
+"""``assessments check`` tells whether a service can run on a database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 
-from assessments.queries import folder, queries
 from tests.helpers.commands import run
 from tests.helpers.rows import submit
 from tests.helpers.servers import database_url
@@ -287,19 +286,6 @@ async def test_a_command_gives_up_behind_a_lock(
     assert done.stderr == b"PostgreSQL says: canceling statement due to lock timeout\n"
     assert b"FAILED" not in done.stdout
     await conn.execute("COMMIT")
-
-
-async def test_explain_prints_every_plan(database: str) -> None:
-    """Each query's generic plan follows its name."""
-    done = await asyncio.to_thread(run, "explain", "--database", database)
-
-    assert (done.returncode, done.stderr) == (0, b"")
-    printed = done.stdout.decode()
-    every = {name for name in queries.available_queries if not name.endswith("_cursor")}
-    check_sql = (folder("sql") / "cli" / "check.sql").read_text(encoding="utf-8")
-    of_the_check = {f"cli.{name}" for name in re.findall(r"-- name: (\w+)", check_sql)}
-    assert set(re.findall(r"^-- ([\w.]+)$", printed, re.MULTILINE)) == every - of_the_check
-    assert "Index Cond: (anonymous_token = $" in printed
 
 
 async def test_a_database_that_is_not_utf8_is_not_fit(

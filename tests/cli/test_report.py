@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import stat
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,6 +12,7 @@ import pytest
 from assessments import backoffice
 from assessments.cli.report_data import Question, read
 from tests.helpers.commands import run
+from tests.helpers.html import Page
 from tests.helpers.rows import SECRET, submit
 
 if TYPE_CHECKING:
@@ -27,30 +26,6 @@ POINTS = ("--points", "points", "--of", "of")
 MARKUP = "<script>alert('1')</script>"
 ATTRIBUTE = "\"'><img src=x onerror=alert(1)>"
 EXPRESSION = "'] + toString(datum) + ['"
-
-
-class Page(HTMLParser):
-    """A page: its text, and its elements with their attributes."""
-
-    def __init__(self, source: bytes) -> None:
-        super().__init__()
-        self.source = source.decode()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(self.source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element; its text is set apart from what stands before it."""
-        self.elements.append((tag, dict(attrs)))
-        self.handle_data(" " * (tag not in {"b", "code", "span"}))
-
-    def handle_data(self, data: str) -> None:
-        """Note text; runs of white space are a space."""
-        self.text = self.text[:-1] + re.sub(r"\s+", " ", self.text[-1:] + data)
-
-    def count(self, tag: str) -> int:
-        """Return how many elements of such a tag there are."""
-        return sum(each == tag for each, _ in self.elements)
 
 
 def report(database: Database, *arguments: object) -> Page:
@@ -160,18 +135,7 @@ async def test_the_page_asks_nothing_of_the_network(scored: Database) -> None:
     """It has no script and no address, and its policy forbids both."""
     page = report(scored, *POINTS)
 
-    policies = [
-        attributes["content"]
-        for tag, attributes in page.elements
-        if attributes.get("http-equiv") == "Content-Security-Policy"
-    ]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
-    tags = {tag for tag, _ in page.elements}
-    assert not tags & {"script", "link", "img", "image", "iframe", "object", "embed", "form", "use"}
-    keys = {key for _, attributes in page.elements for key in attributes}
-    assert not keys & {"src", "srcset", "href", "xlink:href", "action", "data", "ping"}
-    for address in ("http://", "https://", "url(", "@import", "//"):
-        assert address not in page.source
+    page.assert_self_contained()
 
 
 async def test_a_picture_has_a_name_and_its_numbers(scored: Database) -> None:

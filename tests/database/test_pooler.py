@@ -138,14 +138,15 @@ async def test_every_call_of_16_clients_on_3_servers_returns_its_own_rows(
     assert await conn.fetchval(f"SELECT count(*) {OTHERS}") == SERVERS
 
 
-async def test_calls_and_commands_leave_no_session_state(pooled: str) -> None:
+async def test_calls_and_commands_leave_no_session_state(pooled: str, conn: Connection) -> None:
     """After every call, check and explain no server connection holds a statement or setting."""
     before = await sessions(pooled)
 
     assert (await load(pooled, 2)).keys() == FUNCTIONS.keys()
     assert await sessions(pooled) == before
-    for name in ("check", "explain"):
-        done = await asyncio.to_thread(commands.run, name, "--database", pooled)
+    await submit(conn, anonymous_token=uuid4())
+    for name, *options in (("check",), ("explain",), ("explain", "--analyze")):
+        done = await asyncio.to_thread(commands.run, name, "--database", pooled, *options)
         assert done.returncode == 0, done.stderr
         assert name == "explain" or b"note     a pooler stands in between" in done.stdout
     assert await sessions(pooled) == before

@@ -102,7 +102,7 @@ def test_every_list_has_a_total_order() -> None:
     orders = re.findall(r"(?<!WITHIN GROUP \()ORDER BY\s+((?:\([^()]*\)|[^\n()])+)", CODE)
     total = re.compile(
         r"(\b(response|score|migration)_id( \+ 0)?|number|(trigger|role|module|qualified)_name"
-        r"|\b([ab]_prompt|prompt_version))( ASC| DESC)?;?$"  # of rows grouped by it
+        r"|\b([ab]_prompt|prompt_version|owner_id))( ASC| DESC)?;?$"  # of rows grouped by it
     )
 
     assert orders

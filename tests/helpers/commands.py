@@ -86,6 +86,11 @@ class Database:
             "WHERE response_id % 2 = 0 ORDER BY response_id"
         )
 
+    async def set(self, setting: str, value: str) -> None:
+        """Give *setting* this value in each session on this database that begins from now on."""
+        name = await self.conn.fetchval("SELECT quote_ident(current_database())")
+        await self.conn.execute(f"ALTER DATABASE {name} SET {setting} = {value}")
+
     async def identity(self) -> Any:
         """Return which database this is, as the lines of an export name it."""
         return await self.conn.fetchval(

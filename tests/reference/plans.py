@@ -117,7 +117,10 @@ def render(facts: Facts) -> str:
 
 
 def _files() -> list[Path]:
-    order = ("submissions", "responses", "scores", "backoffice", "transfer", "report", "check")
+    order = (
+        *("submissions", "responses", "scores", "backoffice", "transfer", "report", "explain"),
+        "check",
+    )
     return sorted(folder("sql").rglob("*.sql"), key=lambda path: order.index(path.stem))
 
 
