@@ -142,13 +142,13 @@ def _summary(queries: list[dict[str, Any]]) -> Iterator[str]:
     heads = ("cost", *(("buffers", "ms") if has_runs else ("rows",)), "indexes")
     yield f"  {'query':{width}}" + "".join(f"{head:>10}" for head in heads)
     for query in queries:
-        different = explain_data.differences(query)
+        marked = explain_data.differences(query) + explain_data.failures(query)
         cells = (f"{cell:>10}" for cell in _cells(query, has_runs=has_runs))
         shown = "".join(cells) if query["plan"] else f"  {query['problem']}"
-        yield f"{'!' if different else ' '} {query['name']:{width}}{shown}"
-        yield from (f"      {line}" for line in different)
+        yield f"{'!' if marked else ' '} {query['name']:{width}}{shown}"
+        yield from (f"      {line}" for line in marked)
     if any(explain_data.differences(query) for query in queries):
-        yield "! differs from the promise; a small table is scanned whole, which costs less"
+        yield "  On a small table a plan uses no index: reading all of it costs less."
 
 
 def _cells(query: dict[str, Any], *, has_runs: bool) -> Iterator[str]:

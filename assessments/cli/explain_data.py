@@ -87,6 +87,11 @@ def differences(query: dict[str, Any]) -> list[str]:
     ]
 
 
+def failures(query: dict[str, Any]) -> list[str]:
+    """Return which runs of the query failed, and why, each in a line."""
+    return [f"{run['sample']}: {run['problem']}" for run in query["runs"] if run["problem"]]
+
+
 def compare(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:
     """Return what has changed between two runs in the plans of the queries that both have."""
     old = {query["name"]: query for query in before["queries"]}

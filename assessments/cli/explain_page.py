@@ -48,6 +48,7 @@ def _figures(query: dict[str, Any]) -> dict[str, Any]:
     return {
         "promise": " ".join(named(query["name"]).__doc__.split()),
         "indexes": [(name, name in promised, name in used) for name in sorted({*promised, *used})],
+        "failures": explain_data.failures(query),
         "is_different": bool(explain_data.differences(query)),
         "buffers": max((run["buffers"] for run in ran), default=None),
         "milliseconds": max((run["milliseconds"] for run in ran), default=None),

@@ -10,8 +10,9 @@ from uuid import uuid4
 import pytest
 
 from assessments import backoffice, plans
-from assessments.cli.explain_data import read
+from assessments.cli import explain_data
 from tests.helpers.commands import content
+from tests.helpers.html import Page
 from tests.helpers.rows import SECRET, new_user, submit
 
 if TYPE_CHECKING:
@@ -118,15 +119,26 @@ async def test_no_statement_holds_a_value(conn: asyncpg.Connection[Any]) -> None
 
 
 async def test_what_cannot_run_is_said_of_the_query(filled: Database) -> None:
-    """A query that waits for a lock ends after two seconds, and the others run."""
+    """A query that waits for a lock ends after two seconds and is marked, and the others run."""
     async with filled.conn.transaction():
         await filled.conn.execute("SELECT FROM assessment_responses FOR UPDATE")
         found = await analyze(filled, "record_score", "get_responses")
+        text, page = [
+            (await asyncio.to_thread(filled.run, "explain", "--analyze", "record_score", *options))
+            for options in ((), ("--html", "-"))
+        ]
 
     waiting, reading = (query["runs"] for query in found["queries"])
     problem = "PostgreSQL says: canceling statement due to lock timeout"
     assert {run["problem"] for run in waiting} == {problem}
     assert {run["problem"] for run in reading} == {None}
+    rows = text.stdout.decode().splitlines()
+    assert rows[1].startswith("! record_score ")
+    assert rows[2] == f"      typical owner: {problem}"
+    shown = Page(page.stdout).text
+    assert "record_score !" in shown
+    assert f"typical owner: {problem}" in shown
+    assert "record_score not every run ended" in shown
 
 
 async def test_the_text_shows_what_was_measured(filled: Database) -> None:
@@ -156,7 +168,7 @@ async def test_one_kind_of_owner_is_enough(source: Database, pool: asyncpg.Pool[
     await submit(source.conn, anonymous_token=uuid4())
 
     names = ["get_responses", "submit_response", "claim_assessment_responses"]
-    found = await read(pool, names, with_runs=True)
+    found = await explain_data.read(pool, names, with_runs=True)
 
     runs = [query["runs"] for query in found["queries"]]
     assert runs[0][0]["arguments"] == ["anonymous_token", "max_rows"]
