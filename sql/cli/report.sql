@@ -9,7 +9,8 @@
 -- scorer's scores of one response the newest counts. Points are the number at points_path in
 -- score_data; with of_path, divided by the number there. What is no number, or beyond 1e12, is
 -- without points. A bucket is a step of the scale that begins at low; points beyond either end
--- are in the bucket there.
+-- are in the bucket there. Responses are joined to scores by LEFT JOIN, though each score has one,
+-- so that PostgreSQL leaves the join out where no filter needs it.
 
 
 -- name: report_totals(since, until, module_slug)^
