@@ -38,7 +38,7 @@ CHANGES: list[dict[str, Any]] = [
     {"module_slug": "m2"},
     {"learning_outcome_id": "lo2"},
     {"learning_outcome_id": None},
-    {"content_id": uuid4()},
+    {"content_id": UUID(int=1)},
     {"content_id": None},
     {"answer_text": "Because leaves are green"},
     {"answer_text": ""},
