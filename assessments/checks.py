@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
+from assessments.plans import plan_query
 from assessments.queries import folder, named, queries
 from assessments.transactions import atomic, rolled_back
 
@@ -260,12 +261,8 @@ async def _check_queries(conn: Any) -> AsyncIterator[Finding]:
 
 async def _plan_error(conn: Any, name: str) -> asyncpg.PostgresError | None:
     """Return the error of planning the query *name* on this database, if any."""
-    # Behind the name, which the server's views show.
-    explain = named(name).sql.replace("*/", "*/ EXPLAIN", 1)
-    nulls = [None] * len(queries.driver_adapter.var_sorted[name])
     try:
-        async with rolled_back(conn):
-            await conn.fetch(explain, *nulls)
+        await plan_query(conn, name, with_text=False)
     except (
         asyncpg.LockNotAvailableError,
         asyncpg.OperatorInterventionError,

@@ -57,12 +57,17 @@ class Adapter(AsyncPGAdapter):
     is_aio_driver = False  # so that aiosql returns our coroutines as they are
 
     def process_sql(self, query_name: str, operation: Any, sql: str) -> str:
-        """Number the parameters and put the name in front, for the server's views and log."""
+        """Number the parameters and put the name at both ends, for the server's views and log.
+
+        ``pg_stat_activity`` cuts a long text at its end. ``pg_stat_statements`` drops a comment in
+        front, from PostgreSQL 18 on, and whatever comes behind the semicolon.
+        """
         if query_name in self.var_sorted:
             raise ValueError(f"sql/ holds two queries named {query_name}")
         self.var_sorted[query_name] = []
         numbered = super().process_sql(query_name, operation, sql)  # type: ignore[no-untyped-call]
-        return f"/* assessments.{query_name} */ {numbered}"
+        name = f"/* assessments.{query_name} */"
+        return f"{name} {numbered.rstrip().removesuffix(';')} {name}"
 
     def select(
         self, conn: Any, query_name: str, sql: str, parameters: Any, _record_class: Any = None

@@ -58,6 +58,16 @@ async def test_every_query_prepares(conn: asyncpg.Connection[Any], name: str) ->
     assert len(prepared.get_parameters()) == len(named(name).parameters)
 
 
+def test_every_statement_has_its_name_at_both_ends() -> None:
+    """What cuts off a text's end, a comment in front or what follows a semicolon leaves a name."""
+    texts = {name: named(name).sql for name in NAMES}
+
+    for name, text in texts.items():
+        comment = f"/* assessments.{name} */"
+        assert (text.startswith(f"{comment} "), text.endswith(f" {comment}")) == (True, True), name
+    assert [name for name, text in texts.items() if ";" in text] == []
+
+
 @pytest.mark.parametrize("record", ["AssessmentResponse", "AssessmentScore"])
 async def test_rows_have_the_columns_of_their_record(
     conn: asyncpg.Connection[Any], record: str
