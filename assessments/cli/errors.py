@@ -15,8 +15,15 @@ _NOT_MIGRATED = ("42P01", "42703", "42P10")
 _NO_CONNECTION = "no connection to the server"
 
 
+FAILED, WRONG_USAGE, OUT_OF_REACH = 1, 2, 3
+
+
 class CommandError(Exception):
-    """Ends a command with status 1; the message is the line that its user reads."""
+    """Ends a command with *status*; the message is the line that its user reads."""
+
+    def __init__(self, message: str, status: int = FAILED) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def describe(error: BaseException) -> str:

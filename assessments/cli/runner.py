@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from assessments.cli import output
+from assessments.cli import errors, output
 from assessments.cli.errors import CommandError, describe
 from assessments.pool import create_pool
 
@@ -34,7 +34,7 @@ def run(url: str, work: Callable[[asyncpg.Pool[Any]], Awaitable[None]]) -> int:
         asyncio.run(_run_on_pool(url, work, on_interrupt))
     except CommandError as error:
         print(error, file=sys.stderr)
-        return 1
+        return error.status
     except output.ReaderClosedError:
         output.detach_stdout()
         return _SIGPIPE_STATUS
@@ -56,9 +56,10 @@ async def _run_on_pool(
         pool = create_pool(url, pooler="transaction", min_size=1, max_size=1, command_timeout=None)
         await pool
     except ValueError:
-        raise CommandError("--database: a parameter of the URL has no valid value") from None
+        problem = "--database: a parameter of the URL has no valid value"
+        raise CommandError(problem, errors.WRONG_USAGE) from None
     except _DRIVER_ERRORS as error:
-        raise CommandError(describe(error)) from None
+        raise CommandError(describe(error), errors.OUT_OF_REACH) from None
     async with pool:
         try:
             await work(pool)

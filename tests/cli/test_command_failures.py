@@ -97,21 +97,30 @@ def test_a_usage_error_quotes_no_value(arguments: tuple[str, ...], problem: str)
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("postgresql://u:hunter2@h/d?sslmode=x", "--database: a parameter of the URL has no valid"),
         ("postgresql://u:hunter2@127.0.0.1:1/d", "no connection to the server: Connection ref"),
         ("postgresql://u:hunter2@/d?host=/nowhere", "no connection to the server: No such file"),
         ("postgresql://u:hunter2@no.invalid/d", "no connection to the server: "),
     ],
 )
-@pytest.mark.parametrize("name", ["export", "import"])
-def test_a_server_out_of_reach_is_an_error(name: str, url: str, problem: str) -> None:
-    """One line says what is wrong with the URL or the way to the server, without the password."""
+@pytest.mark.parametrize("name", ["check", "export", "import"])
+def test_a_server_out_of_reach_exits_with_3(name: str, url: str, problem: str) -> None:
+    """One line says what is wrong with the way to the server, without the password."""
     done = run(name, "--database", url)
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.decode().startswith(problem)
     assert done.stderr.count(b"\n") == 1
     assert b"hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["check", "export"])
+@pytest.mark.parametrize("parameter", ["sslmode=x", "target_session_attrs=x"])
+def test_a_url_that_the_driver_refuses_exits_with_2(name: str, parameter: str) -> None:
+    """It is wrong usage, found only at the connection; the password is not quoted."""
+    done = run(name, "--database", f"postgresql://u:hunter2@127.0.0.1:1/d?{parameter}")
+
+    assert done.returncode == 2
+    assert done.stderr == b"--database: a parameter of the URL has no valid value\n"
 
 
 @contextmanager
@@ -143,12 +152,12 @@ def rejecting_server(code: str, message: str) -> Iterator[int]:
 def test_a_server_error_is_quoted_unless_it_could_hold_data(
     code: str, message: str, expected: str
 ) -> None:
-    """What PostgreSQL reports is passed on, unless it could quote somebody's data."""
+    """What PostgreSQL reports is passed on, unless it could quote somebody's data; status 3."""
     with rejecting_server(code, message) as port:
         url = f"postgresql://u:hunter2@127.0.0.1:{port}/d?sslmode=disable"
         done = run("export", "--database", url)
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.decode().startswith(expected)
     assert done.stderr.count(b"\n") == 1
     assert SECRET.encode() not in done.stderr
@@ -173,7 +182,7 @@ async def test_a_database_that_is_not_ready_is_an_error(
             for name, *options in (("export",), ("import",), ("purge", "--older-than", "90d")):
                 done = run(name, "--database", url, *options, given=line())
                 first, *others = done.stderr.decode().splitlines()
-                assert done.returncode == 1
+                assert done.returncode == (3 if "nowhere" in problem else 1)
                 assert problem in first
                 assert len(others) == (name == "import" and "nowhere" not in problem)
                 assert b"Traceback" not in done.stderr
