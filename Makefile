@@ -8,6 +8,8 @@ ROUNDS ?= 7
 TESTS ?=
 ONLY ?=
 
+# A server for each core; a server of the caller's is one for all, and its roles too.
+PARALLEL = $(if $(findstring ://,$(SERVER)),,-n auto --dist loadfile)
 OPTIONS = $(if $(SERVER),--server=$(SERVER)) $(if $(SEED),--seed=$(SEED)) $(if $(SCALE),--scale=$(SCALE))
 RANDOM = tests/faults tests/concurrency tests/database/test_pooler.py
 
@@ -17,11 +19,11 @@ demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
 
 test: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pytest $(TESTS) $(OPTIONS)
+	$(VENV)/bin/python -m pytest $(TESTS) $(PARALLEL) $(OPTIONS)
 
 coverage: $(VENV)/dev.installed
 	$(VENV)/bin/coverage erase
-	$(VENV)/bin/coverage run -m pytest $(OPTIONS)
+	$(VENV)/bin/coverage run -m pytest $(PARALLEL) $(OPTIONS)
 	$(VENV)/bin/coverage combine --quiet
 	$(VENV)/bin/coverage report
 

@@ -58,6 +58,19 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 _FIGURES = pytest.StashKey[list[str]]()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what the tests of a worker of pytest-xdist's counted."""
+    counted = getattr(node, "workeroutput", {}).get("figures", [])  # none if it crashed
+    node.config.stash.setdefault(_FIGURES, []).extend(counted)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what this worker's tests counted, if this is a worker of pytest-xdist's."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = session.config.stash.get(_FIGURES, [])
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print what the tests counted, and after a failure how to repeat their random choices."""
     if {"failed", "error"} & terminalreporter.stats.keys():
