@@ -158,7 +158,14 @@ existing_scores AS MATERIALIZED (
         e.number, s.created_at, s.model_id, s.prompt_version, s.score_data::text AS score_text,
         pg_catalog.count(s.score_id) AS times
     FROM existing AS e
-    INNER JOIN assessment_scores AS s ON e.response_id = s.response_id
+    INNER JOIN LATERAL (
+        -- Ordered, so that the planner keeps it a subquery: without statistics it could otherwise
+        -- join the scores by their times first.
+        SELECT own.score_id, own.created_at, own.model_id, own.prompt_version, own.score_data
+        FROM assessment_scores AS own
+        WHERE own.response_id = e.response_id
+        ORDER BY own.score_id
+    ) AS s ON TRUE
     WHERE
         NOT e.is_different
         AND EXISTS (

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from assessments.queries import queries
 from tests.helpers.commands import content, summary
 from tests.helpers.jsonl import line
 from tests.helpers.polling import until
@@ -152,6 +153,48 @@ async def test_scores_in_one_file_are_stored_once(target: Database) -> None:
     done = target.run("import", given=b"".join(given))
 
     assert done.stderr == summary(1, 2, 2)
+
+
+async def test_a_repeated_import_reads_the_scores_of_its_responses_only(target: Database) -> None:
+    """Without statistics, and however many scores have one time, it reads each score once."""
+    count = 2_000
+    await target.conn.execute(
+        "ALTER TABLE assessment_responses SET (autovacuum_enabled = off);"
+        "ALTER TABLE assessment_scores SET (autovacuum_enabled = off)"
+    )
+    await target.fill(count)
+    await score_all(target, '{"n": 1}', created_at=AT)
+    rows = await target.conn.fetch(
+        """
+        SELECT response_id, anonymous_token, question_id, module_slug, answer_text, created_at
+        FROM assessment_responses LIMIT 1000
+        """
+    )
+    ids = [str(number) for number in range(1, len(rows) + 1)]
+    empty = ("user_id", "learning_outcome_id", "content_id", "score_model_id")
+    given = {
+        **{f"{name}s": [str(row[name]) for row in rows] for name in rows[0].keys()},  # noqa: SIM118
+        **{f"{name}s": [None] * len(rows) for name in (*empty, "score_prompt_version")},
+        "submission_keys": [str(uuid4()) for _ in rows],
+        "answer_metadatas": ["{}"] * len(rows),
+        "score_numbers": ids,
+        "score_datas": ['{"n": 1}'] * len(rows),
+        "score_created_ats": [AT] * len(rows),
+        "score_occurrences": ["1"] * len(rows),
+        "skip_conflicts": False,
+    }
+    await target.conn.execute("SET plan_cache_mode = force_custom_plan")
+
+    async with target.conn.transaction():
+        done = await queries.cli.import_responses(target.conn, **given)
+        read = await target.conn.fetchval(
+            "SELECT sum(pg_stat_get_xact_tuples_returned(relid) "
+            "+ pg_stat_get_xact_tuples_returned(indexrelid)) "
+            "FROM pg_stat_user_indexes WHERE relname = 'assessment_scores'"
+        )
+
+    assert (done["already_stored"], done["scores"]) == (len(rows), 0)
+    assert read <= 2 * len(rows)
 
 
 async def test_concurrent_imports_store_a_score_once(source: Database, target: Database) -> None:
