@@ -1,6 +1,7 @@
 """Student answers and their AI scores in PostgreSQL, on the caller's own asyncpg connection."""
 
 from assessments import backoffice
+from assessments.batching import BatchingWriter
 from assessments.checks import Finding, check
 from assessments.claims import claim_assessment_responses
 from assessments.cursors import decode_cursor, encode_cursor
@@ -44,6 +45,7 @@ __all__ = [
     "AssessmentResponse",
     "AssessmentScore",
     "AssessmentsError",
+    "BatchingWriter",
     "Finding",
     "InvalidInput",
     "NewResponse",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         NewScore,
         ResponseWithScores,
     )
+    from assessments.validation.arguments import Columns
 
 _ATTEMPTS = 2  # a response can appear between two statements
 
@@ -82,6 +83,11 @@ async def record_score(
         NotStored: A trigger of the database dropped the row.
     """
     columns = check_new_score(locals())  # the arguments are the columns
+    return await store_score(conn, columns)
+
+
+async def store_score(conn: Connection, columns: Columns) -> AssessmentScore:
+    """Append a score, its *columns* checked, to a response."""
     for _ in range(_ATTEMPTS):
         row = await queries.record_score(conn, **columns)
         if row is not None:

@@ -268,3 +268,20 @@ async def mistakes_are_errors(conn: asyncpg.Connection[Any]) -> None:
     no_answer: NewResponse = {"question_id": "q", "module_slug": "m"}  # type: ignore[typeddict-item]
     await assessments.submit_responses(conn, [no_answer])
     assessments.create_pool("postgresql://", pooler="session")  # type: ignore[arg-type]
+
+
+async def batches_concurrent_calls(pool: asyncpg.Pool[Any], token: UUID) -> None:
+    async with assessments.BatchingWriter(pool, max_batch=100) as writer:
+        assert_type(writer, assessments.BatchingWriter)
+        response = await writer.submit_response(
+            anonymous_token=token, question_id="q1", module_slug="m1", answer_text="Because."
+        )
+        assert_type(response, AssessmentResponse)
+        score = await writer.record_score(response_id=response["response_id"], score_data={})
+        assert_type(score, AssessmentScore)
+        await writer.submit_response(  # type: ignore[call-overload]
+            question_id="q1",
+            module_slug="m1",
+            answer_text="Because.",
+        )
+    assessments.BatchingWriter(pool, batch=1)  # type: ignore[call-arg]
