@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asyncpg import LockNotAvailableError
 
@@ -60,7 +60,7 @@ async def claim_assessment_responses(
         asyncpg.LockNotAvailableError: The caller's ``lock_timeout`` passed; its HINT says what the
             claim waited for.
     """
-    owners = {
+    owners: dict[str, Any] = {
         "anonymous_token": check_random_uuid("anonymous_token", anonymous_token),
         "user_id": check_bigint("user_id", user_id),
     }

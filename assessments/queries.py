@@ -11,7 +11,7 @@ import re
 from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from uuid import UUID
 
 import aiosql
@@ -25,6 +25,8 @@ from assessments.transactions import check_task, invalid_connection
 if TYPE_CHECKING:
     import asyncpg
     from asyncpg.pool import PoolConnectionProxy
+
+    from assessments.query_types import Queries
 
     Connection: TypeAlias = asyncpg.Connection[Any] | PoolConnectionProxy[Any] | asyncpg.Pool[Any]
     """What the functions of this library run on."""
@@ -108,7 +110,10 @@ class Adapter(AsyncPGAdapter):
 
 # The adapter follows neither of aiosql's two protocols: its functions are plain, as in the
 # synchronous one, and return awaitables, as in the asynchronous one.
-queries: Any = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")  # type: ignore[arg-type]
+queries = cast(
+    "Queries",
+    aiosql.from_path(folder("sql"), Adapter, encoding="utf-8"),  # type: ignore[arg-type]
+)
 
 
 def named(name: str) -> Any:

@@ -102,7 +102,7 @@ async def _read_owner(conn: Any, owners: list[Any], place: int) -> _Owner:
     tokens = [owner for owner in owners if not owner["is_user"]]
     user = users[place] if users else None
     token = tokens[place] if tokens else None
-    ids = {
+    ids: dict[str, Any] = {
         "user_id": int(user["owner_id"]) if user else None,
         "anonymous_token": UUID(token["owner_id"]) if token else None,
     }

@@ -252,7 +252,7 @@ def _scorer(rows: list[Any], scale: Scale | None) -> Scorer:
 async def _read_pairs(connection: Any, question: Question, scale: Scale) -> list[Pair]:
     rows = await queries.cli.report_pairs(connection, **question.paths, **_scale_arguments(scale))
     pairs = _by_number(rows)
-    scorers = {
+    scorers: dict[str, Any] = {
         f"{name}s": [group[0][name] for group in pairs]
         for name in ("a_model", "a_prompt", "b_model", "b_prompt")
     }

@@ -54,7 +54,7 @@ def test_the_plans_on_file_are_the_plans(facts: Facts) -> None:
     if facts.version not in plans.VERSIONS:
         pytest.skip(f"no plans of PostgreSQL {facts.version} are on file")
 
-    assert_on_file({f"plans-{facts.version}.txt": plans.render(facts)})
+    assert_on_file({plans.file(facts.version): plans.render(facts)})
 
 
 @pytest.mark.parametrize("name", PROMISING)

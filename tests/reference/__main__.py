@@ -1,4 +1,4 @@
-"""Write the pages under ``docs/reference/``: all, or those of the generators that are named.
+"""Write ``docs/reference/`` and the types: all, or what the generators that are named give.
 
 Each server that this machine has, the embedded one and the newest installed one, writes the pages
 of its version.
@@ -14,12 +14,12 @@ import asyncpg
 
 from assessments.testing import migrations, server
 from tests.helpers.servers import database_url
-from tests.reference import FOLDER, plans
+from tests.reference import ROOT, contract, plans, schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-GENERATORS = {"plans": plans.pages}
+GENERATORS = {"schema": schema.pages, "contract": contract.pages, "plans": plans.pages}
 
 
 async def write(url: str, names: Iterable[str]) -> None:
@@ -32,8 +32,8 @@ async def write(url: str, names: Iterable[str]) -> None:
         await asyncio.to_thread(migrations.apply, database)
         conn = await asyncpg.connect(database)
         for file, text in (await GENERATORS[name](conn)).items():
-            (FOLDER / file).write_text(text, encoding="utf-8")
-            sys.stdout.write(f"docs/reference/{file}\n")
+            (ROOT / file).write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{file}\n")
         await conn.close()
 
 

@@ -38,7 +38,12 @@ class Facts(NamedTuple):
 async def pages(conn: asyncpg.Connection[Any]) -> dict[str, str]:
     """Return the page of this server's version, if there is to be one."""
     version = conn.get_server_version().major
-    return {f"plans-{version}.txt": render(await collect(conn))} if version in VERSIONS else {}
+    return {file(version): render(await collect(conn))} if version in VERSIONS else {}
+
+
+def file(version: int) -> str:
+    """Return the path of the page of a server's *version*."""
+    return f"docs/reference/plans-{version}.txt"
 
 
 async def collect(conn: asyncpg.Connection[Any]) -> Facts:
