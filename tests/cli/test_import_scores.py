@@ -172,7 +172,7 @@ async def test_a_repeated_import_reads_the_scores_of_its_responses_only(target: 
     )
     ids = [str(number) for number in range(1, len(rows) + 1)]
     empty = ("user_id", "learning_outcome_id", "content_id", "score_model_id")
-    given = {
+    given: dict[str, Any] = {
         **{f"{name}s": [str(row[name]) for row in rows] for name in rows[0].keys()},  # noqa: SIM118
         **{f"{name}s": [None] * len(rows) for name in (*empty, "score_prompt_version")},
         "submission_keys": [str(uuid4()) for _ in rows],
