@@ -7,6 +7,7 @@ SEED ?=
 ROUNDS ?= 7
 TESTS ?=
 ONLY ?=
+FULL ?=
 
 # A server for each core; a server of the caller's is one for all, and its roles too.
 PARALLEL = $(if $(findstring ://,$(SERVER)),,-n auto --dist loadfile)
@@ -59,9 +60,9 @@ types: $(VENV)/dev.installed
 wheel-test: $(VENV)/dev.installed
 	$(VENV)/bin/python -m pytest -m wheel
 
-bench: $(VENV)/dev.installed
-	$(VENV)/bin/python benchmarks/facade_cost.py
-	$(VENV)/bin/python benchmarks/checks.py
+# All sections, in minutes; FULL=1 goes to ten million rows; ONLY=calls measures that section.
+bench: $(VENV)/bench.installed
+	$(VENV)/bin/python -m benchmarks $(if $(FULL),--full) $(ONLY)
 
 # Writes docs/reference/ anew: PostgreSQL 18's pages on the embedded server, 15's on Debian's.
 reference: $(VENV)/dev.installed
@@ -78,4 +79,8 @@ $(VENV)/demo.installed: pyproject.toml
 $(VENV)/dev.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+$(VENV)/bench.installed: $(VENV)/dev.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
 	touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import aiosql
 import pytest
 
 import assessments
-from assessments.queries import Adapter, folder, named
+from assessments.queries import Adapter, folder, named, queries
 from tests.helpers.observe import until_waiting_for_lock
 from tests.helpers.plans import NAMES
 from tests.helpers.rows import submit
@@ -39,6 +40,18 @@ def test_the_loader_finds_its_folders() -> None:
     assert {"responses", "scores", "backoffice", "transfer"} <= {path.stem for path in FILES}
     with pytest.raises(FileNotFoundError, match="nowhere"):
         folder("nowhere")
+
+
+def test_the_loader_reads_what_aiosqls_own_reads() -> None:
+    """Our loader gives every query the text, comment, parameters and line that aiosql's gives."""
+    whole = aiosql.from_path(folder("sql"), Adapter, encoding="utf-8")  # type: ignore[arg-type]
+
+    assert whole.available_queries == queries.available_queries
+    for name in whole.available_queries:
+        expected, found = attrgetter(name)(whole), named(name)
+        for aspect in ("sql", "__doc__", "__signature__", "operation", "parameters"):
+            assert getattr(found, aspect) == getattr(expected, aspect)
+        assert found.__code__.co_firstlineno == expected.__code__.co_firstlineno
 
 
 def test_the_facade_calls_every_query() -> None:

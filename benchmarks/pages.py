@@ -1,0 +1,96 @@
+"""docs/performance.md, written from the figures on file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import plots, results
+from benchmarks.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from benchmarks.measure import Figure
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "performance.md"
+
+_HEAD = """\
+# Performance
+
+Written by `python -m benchmarks --docs` from `benchmarks/results/latest.json`. `make bench`
+measures everything again in some minutes and rewrites the file, this page and its plots;
+`make bench FULL=1` goes to ten million rows; `make bench ONLY=calls` measures one section.
+
+Every figure is a ratio of two ways that ran in turn in one run, on one server, unless its unit says
+otherwise: the median, and the quartiles around it. Absolute times are the machine's and stand as
+notes. Servers are an embedded PostgreSQL on the same cores as the client.
+
+## Targets
+
+"""
+
+
+def write() -> None:
+    """Write the page and its plots."""
+    kept = results.load()
+    PAGE.write_text(page(kept), encoding="utf-8")
+    for name, svg in plots.draw_all(results.figures_of(kept)).items():
+        (plots.FOLDER / name).write_text(svg, encoding="utf-8")
+
+
+def page(kept: Mapping[str, Any]) -> str:
+    """Return the page for the sections on file."""
+    from benchmarks.__main__ import SECTIONS, section  # noqa: PLC0415 - it imports this module
+
+    figures = results.figures_of(kept)
+    parts = [_HEAD, *_lines(_targets(figures))]
+    for name in (name for name in SECTIONS if name in kept):
+        module, facts = section(name), kept[name]
+        parts.append(f"\n## {module.TITLE}\n\n{module.ABOUT}\n\n")
+        parts += [f"{plots.markdown(each)}\n\n" for each in plots.of_section(name, figures)]
+        parts += _lines(_table(figures[name]))
+        parts.append(
+            f"\n`python -m benchmarks {name}`, {facts['measured']}, {facts['seconds']} s:"
+            f" {facts['machine']}; {facts['versions']}.\n"
+        )
+    return "".join(parts)
+
+
+def _lines(lines: Iterator[str]) -> list[str]:
+    return [f"{line}\n" for line in lines]
+
+
+def _targets(figures: Mapping[str, Sequence[Figure]]) -> Iterator[str]:
+    yield "| work | target | measured | |"
+    yield "|---|---|---|---|"
+    for target in TARGETS:
+        worst = target.worst(figures)
+        if worst is None:
+            yield f"| {target.work} | {target.text} | not measured | |"
+            continue
+        which = f" ({worst.name})" if len(target.figures(figures)) > 1 else ""
+        verdict = "met" if target.is_met(worst) else f"**missed**{why(target.work)}"
+        yield f"| {target.work} | {target.text} | {_value(worst)}{which} | {verdict} |"
+
+
+WHY: dict[str, str] = {}
+"""For each target missed: why, and what was tried."""
+
+
+def why(work: str) -> str:
+    """Return the reason why a target is missed, if one is written down."""
+    return f": {WHY[work]}" if work in WHY else ""
+
+
+def _table(figures: Sequence[Figure]) -> Iterator[str]:
+    yield "| | median | quartiles | |"
+    yield "|---|---|---|---|"
+    for each in figures:
+        yield f"| {each.name} | {_value(each)} | {each.low:.2f}–{each.high:.2f} | {each.note} |"
+
+
+def _value(figure: Figure) -> str:
+    unit = figure.unit if figure.unit == "×" else f" {figure.unit}"
+    return f"{figure.value:.2f}{unit}"

@@ -1,0 +1,176 @@
+"""The plots of docs/performance.md: SVG by Vega-Lite, in colours that follow light and dark.
+
+Each is drawn for a wide and for a narrow page, so that its type keeps its size.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from benchmarks.measure import Figure
+
+FOLDER = Path(__file__).parent.parent / "docs" / "plots"
+_WIDTHS = {"": 760, "-narrow": 360}
+_STYLE = """<style>
+:root { color-scheme: light dark; --card: #ffffff; --text: #1d2129; --soft: #5d6470;
+  --line: #e3e4e0; --c1: #2457a8; --c2: #b25b12; --c3: #2f7d4f; --c4: #8a4fa3; --c5: #5d6470; }
+@media (prefers-color-scheme: dark) { :root { --card: #14161a; --text: #e8e9eb; --soft: #a2a9b4;
+  --line: #31353d; --c1: #7fb0f5; --c2: #e59a57; --c3: #74c795; --c4: #c795dd; --c5: #a2a9b4; } }
+</style>"""
+_CONFIG = {
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif",
+    "axis": {
+        "domainColor": "var(--line)",
+        "gridColor": "var(--line)",
+        "labelColor": "var(--soft)",
+        "labelFontSize": 12,
+        "labelLimit": 400,
+        "labelPadding": 6,
+        "ticks": False,
+        "titleColor": "var(--soft)",
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "legend": {
+        "labelColor": "var(--text)",
+        "labelFontSize": 12,
+        "orient": "top",
+        "title": None,
+        "columns": 3,
+    },
+    "title": {
+        "color": "var(--text)",
+        "fontSize": 14,
+        "fontWeight": 600,
+        "anchor": "start",
+        "frame": "group",
+        "offset": 12,
+    },
+    "view": {"stroke": None},
+    "text": {"fontSize": 12},
+}
+_ALT = {
+    "calls": "Bars: each call of the library over bare asyncpg.",
+}
+
+
+def of_section(name: str, figures: Mapping[str, Sequence[Figure]]) -> list[str]:
+    """Return the plots of a section, by name."""
+    return [name] if name in _SPECS and figures.get(name) else []
+
+
+def markdown(name: str) -> str:
+    """Return what shows a plot on a page in docs/: the narrow one on a narrow screen."""
+    return (
+        f'<picture><source media="(max-width: 600px)" srcset="plots/{name}-narrow.svg">'
+        f'<img src="plots/{name}.svg" alt="{_ALT[name]}"></picture>'
+    )
+
+
+def draw_all(figures: Mapping[str, Sequence[Figure]]) -> dict[str, str]:
+    """Return each plot of the figures as SVG, by file name."""
+    return {
+        f"{name}{suffix}.svg": _draw(_SPECS[name](figures[name], width), width)
+        for name in _SPECS
+        if figures.get(name)
+        for suffix, width in _WIDTHS.items()
+    }
+
+
+def _draw(spec: dict[str, Any], width: int) -> str:
+    import vl_convert  # noqa: PLC0415 - a large library, for the plots alone
+
+    whole = {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "background": "var(--card)",
+        "padding": {"left": 12, "right": 16, "top": 12, "bottom": 10},
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "width": width,
+        "config": _CONFIG,
+        **spec,
+    }
+    svg: str = vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])
+    svg = re.sub(r' (?:aria-[a-z]+|role)="[^"]*"', "", svg)
+    opening, rest = svg.split(">", 1)
+    return f"{opening}>{_STYLE}{rest}\n"
+
+
+def _bars(figures: Sequence[Figure], width: int, title: str, colour: str = "1") -> dict[str, Any]:
+    """Return horizontal bars with their quartiles and a line at 1."""
+    narrow = width < max(_WIDTHS.values())
+    values = [
+        {
+            "name": _short(each.name) if narrow else each.name,
+            "value": each.value,
+            "low": each.low,
+            "high": each.high,
+            "label": f"{each.value:.2f}",
+        }
+        for each in figures
+    ]
+    top = max([1.0, *(each.high for each in figures)]) * 1.12
+    y = {
+        "field": "name",
+        "type": "nominal",
+        "sort": None,
+        "axis": {
+            "title": None,
+            "domain": False,
+            "labelColor": "var(--text)",
+            "labelLimit": 190 if narrow else 400,
+        },
+        "scale": {"paddingInner": 0.35},
+    }
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"domain": [0, top], "nice": False},
+        "axis": {"title": None, "domain": False, "tickCount": 4},
+    }
+    return {
+        "title": title,
+        "height": {"step": 21},
+        "data": {"values": values},
+        "encoding": {"y": y},
+        "layer": [
+            {
+                "mark": {"type": "bar", "color": f"var(--c{colour})", "opacity": 0.85},
+                "encoding": {"x": x},
+            },
+            {
+                "mark": {"type": "rule", "color": "var(--text)", "strokeDash": [3, 3]},
+                "encoding": {"y": None, "x": {"datum": 1, "type": "quantitative"}},
+            },
+            {
+                "mark": {"type": "rule", "color": "var(--text)", "strokeWidth": 1.5},
+                "encoding": {
+                    "x": {"field": "low", "type": "quantitative"},
+                    "x2": {"field": "high"},
+                },
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 5, "color": "var(--soft)"},
+                "encoding": {
+                    "x": {"field": "high", "type": "quantitative"},
+                    "text": {"field": "label"},
+                },
+            },
+        ],
+    }
+
+
+def _short(name: str) -> str:
+    name = name.replace("_with_latest_score", "_scored").replace(
+        "claim_assessment_responses", "claim"
+    )
+    return name.replace(" questions", "").replace("backoffice.", "")
+
+
+_SPECS: dict[str, Any] = {
+    "calls": lambda figures, width: _bars(figures, width, "Library over bare asyncpg, same SQL"),
+}
