@@ -42,8 +42,8 @@ def _parser() -> options.Parser:
     parser = options.Parser(
         prog="assessments",
         description="Student answers and their AI scores in PostgreSQL.",
-        epilog="Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage or a URL that cannot be "
-        "used, 3 no connection to the server.",
+        epilog="Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage or a URL that cannot "
+        "be used, 3 no connection to the server.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(
