@@ -319,7 +319,7 @@ def reads(first: int) -> list[Case]:
 def backoffice_reads(conn: Any, first: int) -> list[Case]:
     """Return the reads of the service; *first* is the first of the reader's responses."""
     ids = range(first, first + 100)
-    text = queries.get_responses_by_id.sql
+    text = named("get_responses_by_id").sql
 
     async def by_id(_: Any) -> Any:
         return [response(row) for row in await conn.fetch(text, [str(key) for key in ids])]
