@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.helpers import plans
 from tests.helpers.yoyo import schema as read_schema
-from tests.reference import ROOT, assert_on_file, contract, schema
+from tests.reference import ROOT, assert_on_file, contract, indexes, schema
 from tests.reference.calls import CASES
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ async def test_the_schema_on_file_builds_what_the_migrations_build(
 async def test_the_contract_on_file_is_the_queries(conn: asyncpg.Connection[Any]) -> None:
     """A change of a query's parameters, result or callers is seen in the contract and the types."""
     assert_on_file(await contract.pages(conn))
+
+
+async def test_the_indexes_on_file_are_the_indexes(conn: asyncpg.Connection[Any]) -> None:
+    """Each index has a reason, and the queries that promise it are named beside it."""
+    assert_on_file(await indexes.pages(conn))
 
 
 async def test_what_is_not_null_in_the_contract_is_not(many: asyncpg.Connection[Any]) -> None:

@@ -14,12 +14,17 @@ import asyncpg
 
 from assessments.testing import migrations, server
 from tests.helpers.servers import database_url
-from tests.reference import ROOT, contract, plans, schema
+from tests.reference import ROOT, contract, indexes, plans, schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-GENERATORS = {"schema": schema.pages, "contract": contract.pages, "plans": plans.pages}
+GENERATORS = {
+    "schema": schema.pages,
+    "contract": contract.pages,
+    "indexes": indexes.pages,
+    "plans": plans.pages,
+}
 
 
 async def write(url: str, names: Iterable[str]) -> None:
