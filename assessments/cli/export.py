@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from assessments.cli import jsonl, options, output, progress, runner
@@ -11,10 +13,12 @@ from assessments.walks import iter_batches_with_scores
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncGenerator
 
     import asyncpg
 
-_BATCH = 250  # rows, each a response of up to a mebibyte and a score of up to 256 KiB
+_BATCH = 500  # rows, each a response of up to a mebibyte and a score of up to 256 KiB
+_SLICE = 50
 _FILTERS = ("user_id", "anonymous_token", "module_slug", "question_id", "since", "until")
 
 
@@ -62,8 +66,26 @@ def run(arguments: argparse.Namespace) -> int:
 async def _export(pool: asyncpg.Pool[Any], filters: dict[str, Any], stream: BinaryIO) -> int:
     lines = jsonl.LineFormatter(await queries.cli.get_database_identity(pool))
     with progress.counting("exported") as show:
-        async for rows in iter_batches_with_scores(pool, filters, _BATCH):
-            output.write(stream, lines.add(rows))
-            show(lines.count)
+        async with aclosing(_read_ahead(pool, filters)) as batches:
+            async for rows in batches:
+                for start in range(0, len(rows), _SLICE):
+                    output.write(stream, lines.add(rows[start : start + _SLICE]))
+                    await asyncio.sleep(0)  # the next batch is requested and received meanwhile
+                show(lines.count)
         output.write(stream, lines.end())
     return lines.count
+
+
+async def _read_ahead(
+    pool: asyncpg.Pool[Any], filters: dict[str, Any]
+) -> AsyncGenerator[list[asyncpg.Record], None]:
+    """Yield the batches; the server works on the next one while one is written."""
+    batches = iter_batches_with_scores(pool, filters, _BATCH)
+    coming = asyncio.ensure_future(anext(batches, None))
+    try:
+        while rows := await coming:
+            coming = asyncio.ensure_future(anext(batches, None))
+            yield rows
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from tests.helpers.commands import terminal_output
 from tests.helpers.rows import submit
@@ -33,6 +33,7 @@ async def test_a_line_has_the_columns_a_key_and_the_scores(source: Database, use
         INSERT INTO assessment_scores (response_id, score_data, model_id, created_at)
         VALUES (2, '{"p": 1}', 'b', '2026-11-03T00:00:00.000001Z'),
             (2, '{"p": 1}', 'a', '2026-11-01T12:00:00.000005Z'),
+            (2, '{"p": 1}', 'a', '2026-11-01T12:00:00.000005Z'),
             (2, '{"p": 1}', 'b', '2026-11-03T00:00:00.000001Z')
         """
     )
@@ -57,10 +58,57 @@ async def test_a_line_has_the_columns_a_key_and_the_scores(source: Database, use
         "submission_key": key,
         "scores": [
             {**score, "model_id": "a", "created_at": created_at},
+            {**score, "model_id": "a", "created_at": created_at, "occurrence": 2},
             {**score, "model_id": "b", "created_at": scored_at},
             {**score, "model_id": "b", "created_at": scored_at, "occurrence": 2},
         ],
     }
+
+
+async def test_a_line_is_the_same_byte_for_byte(source: Database) -> None:
+    """Names, spaces, escapes and the derived key of a line never change."""
+    await source.conn.execute(
+        """
+        INSERT INTO assessment_responses (
+            anonymous_token, question_id, module_slug, answer_text, answer_metadata, created_at
+        )
+        VALUES (
+            '00000000-0000-0000-0000-000000000007', 'q "1"', 'm', E'\\x01\\x7f\\n\\t\\\\ /é',
+            '{"n": [1.10, null]}', '2026-11-01T12:00:00Z'
+        );
+        INSERT INTO assessment_scores (response_id, score_data, created_at)
+        VALUES (1, '{}', '2026-11-01T12:00:00.5Z')
+        """
+    )
+    text = "\x01\x7f\n\t\\ /é"
+    parts = [1, "2026-11-01T12:00:00.000000+00:00", 'q "1"', "m", text]
+    key = uuid5(UUID("0e6cdd5c-20a7-4cc7-a7bd-a6a05ea3cbc1"), json.dumps(parts))
+
+    assert source.export().decode() == (
+        '{"response_id": 1, "anonymous_token": "00000000-0000-0000-0000-000000000007", '
+        '"user_id": null, "question_id": "q \\"1\\"", "module_slug": "m", '
+        '"learning_outcome_id": null, "content_id": null, '
+        '"answer_text": "\\u0001\x7f\\n\\t\\\\ /é", "answer_metadata": {"n": [1.10, null]}, '
+        '"created_at": "2026-11-01T12:00:00.000000+00:00", '
+        f'"database": "{await source.identity()}", "submission_key": "{key}", '
+        '"scores": [{"score_data": {}, "model_id": null, "prompt_version": null, '
+        '"created_at": "2026-11-01T12:00:00.500000+00:00"}]}\n'
+    )
+
+
+async def test_derived_keys_are_version_5_uuids(source: Database) -> None:
+    """Whatever is in an answer, its key is that of ``uuid5``."""
+    texts = ["", "plain", "\x7f", "\x1f\b\f", "é", "😀", '"\\', *map(str, range(40))]
+    for text in texts:
+        await submit(source.conn, "q", answer_text=text, anonymous_token=UUID(int=7))
+    lines = [json.loads(line) for line in source.export().splitlines()]
+
+    names = ("response_id", "created_at", "question_id", "module_slug", "answer_text")
+    namespace = UUID("0e6cdd5c-20a7-4cc7-a7bd-a6a05ea3cbc1")
+    assert [line["answer_text"] for line in lines] == texts
+    assert [line["submission_key"] for line in lines] == [
+        str(uuid5(namespace, json.dumps([line[name] for name in names]))) for line in lines
+    ]
 
 
 async def test_filters_choose_what_is_exported(source: Database, user_id: int, token: UUID) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from assessments.cli.jsonl import _derive_key, parse_timestamp
+from assessments.cli.jsonl import LineFormatter, parse_timestamp
 from tests.helpers.commands import content
 from tests.helpers.jsonl import line, score
 from tests.helpers.rows import SECRET, questions
@@ -133,6 +134,9 @@ async def test_a_response_without_a_key_is_known_by_its_id(
 def test_the_key_of_a_response_without_one_never_changes() -> None:
     """It is derived from id, time, question, module and answer, and from nothing else."""
     row: dict[str, Any] = {
+        **dict.fromkeys(("anonymous_token", "learning_outcome_id", "content_id", "submission_key")),
+        "answer_metadata": "{}",
+        "score_data": None,
         "response_id": 1,
         "created_at": parse_timestamp("created_at", "2026-11-01T13:00:00.000005+01:00"),
         "question_id": "q é",
@@ -148,8 +152,13 @@ def test_the_key_of_a_response_without_one_never_changes() -> None:
         "answer_text": "",
     }
 
-    keys = {_derive_key({**row, name: value}) for name, value in changes.items()}
+    def key(**changes: Any) -> Any:
+        lines = LineFormatter("database")
+        (written,) = [*lines.add([row | changes]), *lines.end()]
+        return json.loads(written)["submission_key"]
 
-    assert str(_derive_key(row)) == "3dc94895-86fe-55ac-8b38-28077d8fd256"
-    assert _derive_key({**row, "user_id": 8}) == _derive_key(row)
-    assert len(keys | {_derive_key(row)}) == 6
+    keys = {key(**{name: value}) for name, value in changes.items()}
+
+    assert key() == "3dc94895-86fe-55ac-8b38-28077d8fd256"
+    assert key(user_id=8) == key()
+    assert len(keys | {key()}) == 6
