@@ -70,20 +70,22 @@ SCORES = Kind(store_score, "record_scores", "get_unknown_responses", _score_outc
 
 
 class Call:
-    """A call in the queue or in a batch; *done* gets its row or its error."""
+    """A call in the queue or in a batch; once *done*, *outcome* is its row or its error."""
 
-    __slots__ = ("columns", "done", "kind")
+    __slots__ = ("columns", "done", "kind", "outcome")
 
     def __init__(self, kind: Kind, columns: Columns) -> None:
         self.kind = kind
         self.columns = columns
-        # Errors are results too: asyncio would log an exception that a cancelled caller leaves.
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Without a result or an exception: asyncio may log either.
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.outcome: Any = None
 
     def end(self, outcome: object) -> None:
         """Give the caller its row or its error, unless it has one or was cancelled."""
         if not self.done.done():
-            self.done.set_result(outcome)
+            self.outcome = outcome
+            self.done.set_result(None)
 
     def size(self) -> int:
         """Return the number of characters that are sent."""

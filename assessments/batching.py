@@ -181,14 +181,14 @@ class BatchingWriter:
         queue[call] = None
         self._start_worker()
         try:
-            outcome = await call.done
+            await call.done
         finally:
             if call in queue:  # cancelled before it was sent
                 del queue[call]
                 self._leave_queue(1)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
+        if isinstance(call.outcome, BaseException):
+            raise call.outcome
+        return call.outcome
 
     async def _be_admitted(self) -> None:
         """Return once there is room in the queue, first come, first served."""

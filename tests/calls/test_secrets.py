@@ -208,6 +208,38 @@ async def test_a_call_ended_while_blocked_discloses_nothing(
             assert_discloses_nothing(raised)
 
 
+@pytest.mark.parametrize("refusal", ["unique", "trigger's cast", "trigger's message", None])
+async def test_a_call_in_a_batch_discloses_nothing(
+    pool: asyncpg.Pool[Any], conn: Connection, refusal: str | None
+) -> None:
+    """Stored, refused or lost, alone or with others, no error and no log shows an answer."""
+    if refusal:
+        await conn.execute(REFUSALS[refusal][1])
+    submission = catalogue()["submit_response"].arguments
+    async with assessments.BatchingWriter(pool, connections=1) as writer:
+        for lost in (False, True):
+            async with conn.transaction():
+                await conn.execute("LOCK TABLE assessment_responses IN SHARE ROW EXCLUSIVE MODE")
+                calls = [
+                    asyncio.ensure_future(
+                        writer.submit_response(**{**submission, "submission_key": key})
+                    )
+                    for key in (None, KEY, KEY, None)
+                ]
+                waiting = "FROM pg_locks WHERE NOT granted"
+                while not await conn.fetch(f"SELECT pid {waiting}"):
+                    await asyncio.sleep(0.005)
+                if lost:
+                    calls[0].cancel()
+                    await asyncio.sleep(0.1)
+                    await conn.execute(f"SELECT pg_terminate_backend(pid) {waiting}")
+            ended: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+            for each in ended:
+                if isinstance(each, BaseException):
+                    assert_discloses_nothing(each)
+            assert lost or [each for each in ended if refusal and isinstance(each, dict)][1:] == []
+
+
 MISFITS: dict[str, tuple[str, str, str, Any]] = {
     "no table": ("42P01", "relation", f"{ALTER} RENAME TO r; {SCORES} RENAME TO s", set()),
     "no column": (
