@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Figure
 
-SECTIONS = ("calls", "startup")
+SECTIONS = ("calls", "peers", "concurrency", "startup")
 """The modules that follow the protocol of `benchmarks.measure`, in the page's order."""
 
 

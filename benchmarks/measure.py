@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import random
 import statistics
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -53,19 +54,20 @@ class Way(NamedTuple):
     prepare: Callable[[], Awaitable[Any]] | None = None
 
 
-async def interleave(ways: Sequence[Way], turns: int) -> list[list[float]]:
+async def interleave(ways: Sequence[Way], turns: int, warm_up: int = _WARM_UP) -> list[list[float]]:
     """Return the seconds of each turn, way by way.
 
-    The ways run in turn, each turn from another one on, so that the machine's drift and what one
-    leaves behind for the next affect all alike. The garbage collector runs between the turns only.
+    All run in each turn, in an order drawn anew, so that the machine's drift and the caches that
+    one leaves to the next affect all alike. The garbage collector runs between the turns only.
     """
     taken: list[list[float]] = [[] for _ in ways]
+    order, draw = list(range(len(ways))), random.Random(1)  # noqa: S311 - the same in each run
     gc.collect()
     gc.disable()
     try:
-        for turn in range(-min(_WARM_UP, turns), turns):
-            for step in range(len(ways)):
-                index = (turn + step) % len(ways)
+        for turn in range(-min(warm_up, turns), turns):
+            draw.shuffle(order)
+            for index in order:
                 prepare, call = ways[index].prepare, ways[index].call
                 given = await prepare() if prepare else None
                 start = perf_counter()
@@ -88,7 +90,7 @@ def ratio(
     The turns are cut into slices; each gives the ratio of its two medians. The figure is the median
     of these, between their quartiles.
     """
-    count = max(1, min(_SLICES, len(taken) // 4))
+    count = max(1, min(_SLICES, len(taken)))
     bounds = [round(len(taken) * number / count) for number in range(count + 1)]
     ratios = [
         statistics.median(taken[low:high]) / statistics.median(base[low:high])
