@@ -104,7 +104,7 @@ async def measure_pools(ours: Any, theirs: Any, rounds: int, suffix: str = "") -
             measure.Way("library", partial(shared, library(ours), tasks, calls)),
             measure.Way("bare", partial(shared, bare(theirs), tasks, calls)),
         ]
-        taken = await measure.interleave(ways, rounds, 1)
+        taken = await measure.interleave(ways, rounds, 2)
         rate = f"{calls / sorted(taken[0])[len(taken[0]) // 2]:,.0f} calls/s"
         found.append(measure.ratio(f"library, {tasks:,} at once{suffix}", *taken, note=rate))
     return found

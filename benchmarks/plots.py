@@ -54,8 +54,13 @@ _CONFIG = {
     "view": {"stroke": None},
     "text": {"fontSize": 12},
 }
+_PEERS = ("bare asyncpg", "psycopg 3", "SQLAlchemy Core", "SQLAlchemy ORM", "Django")
 _ALT = {
     "calls": "Bars: each call of the library over bare asyncpg.",
+    "peers": "Bars: the time of each peer over the library's, work by work.",
+    "concurrency": "Bars: rounds of many submits at once, the library over bare asyncpg.",
+    "bursts": "Bars: rates of a burst with the BatchingWriter over a pool of 16.",
+    "growth": "Lines: the time of each function from ten thousand rows on.",
 }
 
 
@@ -171,6 +176,79 @@ def _short(name: str) -> str:
     return name.replace(" questions", "").replace("backoffice.", "")
 
 
+def _grouped(figures: Sequence[Figure], width: int) -> dict[str, Any]:
+    """Return a group of bars for each work, a bar for each peer, and a line at 1."""
+    narrow = width < max(_WIDTHS.values())
+    values = [
+        {"peer": peer, "work": work, "value": each.value, "label": f"{each.value:.1f}"}
+        for each in figures
+        for peer, _, work in [each.name.partition(", ")]
+        if peer in _PEERS and "PgBouncer" not in work
+    ]
+    works = list(dict.fromkeys(value["work"] for value in values))
+    colours = [f"var(--c{number})" for number in range(5, 0, -1)]
+    top = max(each.value for each in figures) * 1.15
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"domain": [0, top], "nice": False},
+        "axis": {"title": "time over the library's", "domain": False, "tickCount": 5},
+    }
+    y = {
+        "field": "work",
+        "type": "nominal",
+        "sort": works,
+        "axis": {
+            "title": None,
+            "domain": False,
+            "labelColor": "var(--text)",
+            "labelLimit": 120 if narrow else 400,
+        },
+        "scale": {"paddingInner": 0.25},
+    }
+    offset = {"field": "peer", "sort": list(_PEERS), "type": "nominal"}
+    colour = {
+        "field": "peer",
+        "type": "nominal",
+        "sort": list(_PEERS),
+        "scale": {"domain": list(_PEERS), "range": colours},
+        "legend": {"columns": 2 if narrow else 5},
+    }
+    return {
+        "title": "Time of each peer over the library's",
+        "height": {"step": 13},
+        "data": {"values": values},
+        "layer": [
+            {
+                "mark": {"type": "bar"},
+                "encoding": {"y": y, "yOffset": offset, "x": x, "color": colour},
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 4, "fontSize": 10},
+                "encoding": {
+                    "y": y,
+                    "yOffset": offset,
+                    "x": {"field": "value", "type": "quantitative"},
+                    "text": {"field": "label"},
+                    "color": {"value": "var(--soft)"},
+                },
+            },
+            {
+                "mark": {"type": "rule", "color": "var(--text)", "strokeDash": [3, 3]},
+                "encoding": {"x": {"datum": 1, "type": "quantitative"}},
+            },
+        ],
+    }
+
+
 _SPECS: dict[str, Any] = {
     "calls": lambda figures, width: _bars(figures, width, "Library over bare asyncpg, same SQL"),
+    "peers": _grouped,
+    "concurrency": lambda figures, width: _bars(
+        [each for each in figures if each.name.startswith("library")],
+        width,
+        "Submits at once: library over bare asyncpg",
+        "3",
+    ),
+    "bursts": lambda figures, width: _bars(figures, width, "Bursts: BatchingWriter", "4"),
 }
