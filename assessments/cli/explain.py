@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assessments import checks
+from assessments.checks.planning import query_names
 from assessments.cli import explain_data, explain_nodes, options, output, runner
 from assessments.cli.output import say
 
@@ -61,7 +61,7 @@ def add_command(commands: Any) -> None:
 
 
 def _query(text: str) -> str:
-    names = checks.query_names()
+    names = query_names()
     if options.input_file(text) in names:
         return text
     (nearest,) = get_close_matches(text, names, n=1, cutoff=0)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(pool: asyncpg.Pool[Any]) -> None:
         names = list(dict.fromkeys(arguments.queries)) or sorted(
-            checks.query_names(), key=lambda name: (name.startswith("cli."), name)
+            query_names(), key=lambda name: (name.startswith("cli."), name)
         )
         found = await explain_data.read(pool, names, with_runs=arguments.analyze)
         if arguments.against:

@@ -14,6 +14,9 @@ SELECT
     pg_catalog.current_setting('search_path') AS search_path,
     pg_catalog.current_setting('synchronous_commit') AS synchronous_commit,
     pg_catalog.current_setting('transaction_read_only') = 'on' AS is_read_only,
+    pg_catalog.pg_is_in_recovery() AS is_standby,
+    pg_catalog.current_setting('autovacuum') = 'on'
+    AND pg_catalog.current_setting('track_counts') = 'on' AS is_autovacuum_on,
     current_user::text AS role_name,
     pg_catalog.current_schema()::text AS schema_name,
     coalesce(
@@ -26,7 +29,10 @@ SELECT
             pg_catalog.to_regclass('_yoyo_migration')::oid, 'SELECT'
         ),
         FALSE
-    ) AS may_read_migrations;
+    ) AS may_read_migrations,
+    coalesce(
+        pg_catalog.has_table_privilege(pg_catalog.to_regclass('yoyo_lock')::oid, 'SELECT'), FALSE
+    ) AS may_read_lock;
 
 
 -- name: get_applied_migrations()
@@ -34,6 +40,32 @@ SELECT
 SELECT migration_id
 FROM _yoyo_migration
 ORDER BY migration_id;
+
+
+-- name: get_yoyo_locks()
+-- The row by which yoyo keeps others from applying meanwhile, and the sessions on this database
+-- that may be its own: named as docs/deploying.md has it, or older than the lock and of the role
+-- that owns its table. Of another role's sessions the age is not shown.
+SELECT
+    k.pid,
+    pg_catalog.date_trunc('second'::text, k.ctime)::text AS locked_at,
+    (
+        SELECT pg_catalog.string_agg(a.pid::text, ', '::text ORDER BY a.pid)
+        FROM pg_catalog.pg_stat_activity AS a
+        WHERE
+            a.datname = pg_catalog.current_database()
+            AND a.pid <> pg_catalog.pg_backend_pid()
+            AND (
+                a.application_name = 'yoyo'
+                OR (
+                    a.usesysid = c.relowner
+                    AND coalesce(a.backend_start <= k.ctime AT TIME ZONE 'UTC'::text, TRUE)
+                )
+            )
+    ) AS sessions
+FROM yoyo_lock AS k
+INNER JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass('yoyo_lock')::oid
+ORDER BY k.pid;
 
 
 -- name: get_users_tables()
@@ -99,25 +131,83 @@ ORDER BY table_name, column_number;
 
 
 -- name: get_constraints_and_indexes()
--- The names of the validated constraints and valid indexes of both tables.
-SELECT k.conname::text AS object_name
+-- The names of the constraints and indexes of both tables, and whether they are valid. A primary
+-- key is both.
+SELECT k.conname::text AS object_name, k.convalidated AS is_valid
 FROM pg_catalog.pg_constraint AS k
 WHERE
     k.conrelid IN (
         pg_catalog.to_regclass('assessment_responses')::oid,
         pg_catalog.to_regclass('assessment_scores')::oid
     )
-    AND k.convalidated
 UNION
-SELECT c.relname::text AS object_name
+SELECT c.relname::text AS object_name, i.indisvalid AS is_valid
 FROM pg_catalog.pg_index AS i
 INNER JOIN pg_catalog.pg_class AS c ON i.indexrelid = c.oid
 WHERE
     i.indrelid IN (
         pg_catalog.to_regclass('assessment_responses')::oid,
         pg_catalog.to_regclass('assessment_scores')::oid
+    );
+
+
+-- name: get_table_facts()
+-- Of both tables: how many rows PostgreSQL thinks there are (-1 where it has never counted), valid
+-- indexes, and whether autovacuum passes the table by.
+SELECT
+    c.relname::text AS table_name,
+    c.reltuples::bigint AS row_estimate,
+    (
+        SELECT coalesce(pg_catalog.array_agg(x.relname::text), '{}'::text[])
+        FROM pg_catalog.pg_index AS i
+        INNER JOIN pg_catalog.pg_class AS x ON i.indexrelid = x.oid
+        WHERE i.indrelid = c.oid AND i.indisvalid
+    ) AS index_names,
+    exists(
+        SELECT 1
+        FROM pg_catalog.pg_options_to_table(c.reloptions) AS o
+        WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean
+    ) AS is_autovacuum_off
+FROM pg_catalog.pg_class AS c
+WHERE
+    c.oid IN (
+        pg_catalog.to_regclass('assessment_responses')::oid,
+        pg_catalog.to_regclass('assessment_scores')::oid
     )
-    AND i.indisvalid;
+ORDER BY table_name;
+
+
+-- name: get_identity_columns()
+-- The identity columns of both tables, the largest value stored in each, from the end of its primary
+-- key, and the largest that it can give. Not pg_sequence_last_value: its lock stays until the
+-- caller's transaction ends.
+SELECT
+    c.relname::text AS table_name,
+    a.attname::text AS column_name,
+    s.seqmax AS max_value,
+    CASE a.attname::text
+        WHEN 'response_id'
+            THEN (
+                SELECT pg_catalog.max(r.response_id)
+                FROM assessment_responses AS r
+            )
+        WHEN 'score_id' THEN (
+            SELECT pg_catalog.max(o.score_id)
+            FROM assessment_scores AS o
+        )
+    END AS largest
+FROM pg_catalog.pg_sequence AS s
+INNER JOIN pg_catalog.pg_depend AS d ON s.seqrelid = d.objid
+INNER JOIN pg_catalog.pg_class AS c ON d.refobjid = c.oid
+INNER JOIN pg_catalog.pg_attribute AS a ON c.oid = a.attrelid AND d.refobjsubid = a.attnum
+WHERE
+    c.oid IN (
+        pg_catalog.to_regclass('assessment_responses')::oid,
+        pg_catalog.to_regclass('assessment_scores')::oid
+    )
+    AND d.classid = 'pg_catalog.pg_class'::regclass::oid
+    AND d.refclassid = 'pg_catalog.pg_class'::regclass::oid
+ORDER BY table_name, column_name;
 
 
 -- name: get_triggers()

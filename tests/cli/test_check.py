@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.commands import run
 from tests.helpers.rows import submit
 from tests.helpers.servers import database_url
-from tests.helpers.yoyo import yoyo
+from tests.helpers.yoyo import IDS, migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,10 +33,10 @@ def with_settings(url: str, *settings: tuple[str, str], user: str = "") -> str:
 
 
 async def check(url: str) -> tuple[int, list[str]]:
-    """Return the status of ``assessments check`` and its findings that are not ok."""
+    """Return the status of ``assessments check`` and its findings that are not ok, a line each."""
     done = await asyncio.to_thread(run, "check", "--database", url)
     assert done.stderr.decode() == ("" if done.returncode == 0 else NOT_FIT)
-    findings = done.stdout.decode().splitlines()
+    findings = re.sub(r"\n {9}", "; ", done.stdout.decode()).splitlines()
     return done.returncode, [line for line in findings if not line.startswith("ok ")]
 
 
@@ -81,22 +81,27 @@ async def test_a_database_without_the_tables_is_not_fit(empty_database: str) -> 
     assert [line.split(": ")[0] for line in findings] == ["FAILED   migrations", "FAILED   users"]
 
 
-async def test_a_pending_migration_is_named_with_what_needs_it(database: str) -> None:
-    """Without the newest migration the queries that need it are not fit to run."""
-    rolled_back = await yoyo("rollback", database)
-    assert rolled_back.returncode == 0, rolled_back.stderr
+async def test_a_pending_migration_is_named_with_what_needs_it(
+    database: str, conn: asyncpg.Connection[Any]
+) -> None:
+    """Its place is said, and of a submission key's index what fails without it."""
+    await migrate("rollback", database)
+    await conn.execute("DROP INDEX IF EXISTS idx_assessment_responses_submission_key")
 
     status, findings = await check(database)
 
     assert status == 1
-    assert "FAILED   migrations: not applied: assessments-0004-submission-key-index" in findings
+    (behind,) = [line for line in findings if line.startswith("FAILED   migrations: ")]
+    assert f"1 of {len(IDS)} not applied: {IDS[-1]}; remedy: apply the migrations" in behind
     (needing,) = [line for line in findings if "ON CONFLICT" in line]
     assert {"submit_response", "submit_responses"} <= set(re.findall(r"\w+", needing))
     assert "record_score" not in needing
 
 
-CONSTRAINT = "FAILED   constraint {} is missing or not validated"
-INDEX = "warning  index {} is missing or invalid"
+CONSTRAINT = "FAILED   constraint {} is missing; effect: rows that break the rule"
+NOT_VALID = "FAILED   constraint {} is not valid; effect: rows that break the rule"
+INDEX = "warning  index {} is missing; effect: these queries read"
+INVALID = "warning  index {} is not valid; effect: these queries read"
 NOT_VALIDATED = (
     "ALTER TABLE assessment_scores DROP CONSTRAINT {0}, ADD CONSTRAINT {0}"
     " CHECK (jsonb_typeof(score_data) = 'object') NOT VALID"
@@ -119,9 +124,9 @@ TYPE = (
             *("ALTER TABLE assessment_scores DROP CONSTRAINT {}", CONSTRAINT),
             "assessment_scores_response_id_fkey",
         ),
-        (NOT_VALIDATED, CONSTRAINT, "assessment_scores_score_data_is_object"),
+        (NOT_VALIDATED, NOT_VALID, "assessment_scores_score_data_is_object"),
         ("DROP INDEX {}", INDEX, "idx_assessment_responses_anon"),
-        (INVALIDATED, INDEX, "idx_assessment_scores_response_id"),
+        (INVALIDATED, INVALID, "idx_assessment_scores_response_id"),
         (
             *(
                 "CREATE SCHEMA host; ALTER TABLE {} SET SCHEMA host",
@@ -147,11 +152,11 @@ async def test_a_schema_that_deviates_is_named(
     ("name", "value", "finding"),
     [
         ("search_path", "public", "warning  search_path is public: unless it ends in pg_temp, "),
-        ("synchronous_commit", "off", "warning  synchronous_commit is off: "),
+        ("synchronous_commit", "off", "warning  synchronous_commit is off; effect: what was"),
         (
             "default_transaction_read_only",
             "on",
-            "FAILED   the session is read-only: a standby, or ",
+            "FAILED   the session is read-only: by a setting",
         ),
     ],
 )
@@ -217,7 +222,9 @@ async def test_others_who_may_create_in_a_schema_on_the_path_are_named(
 
     creators = ", ".join(sorted(["PUBLIC", role]))
     what = f"schema public is on search_path, and {creators} may create objects in it"
-    assert (status, warning) == (0, f"warning  {what}")
+    assert status == 0
+    assert warning.startswith(f"warning  {what}; effect: a function")
+    assert warning.endswith(f"; remedy: REVOKE CREATE ON SCHEMA public FROM {creators}")
 
 
 async def test_missing_rights_are_noted(database: str, role: str) -> None:
@@ -250,7 +257,7 @@ async def test_a_role_without_any_right_on_the_tables_is_not_fit(
     status, findings = await check(with_settings(database, SAFE_PATH, user=role))
 
     assert status == 1
-    assert "FAILED   rights: this role may run no query" in findings
+    assert any(line.startswith("FAILED   rights: this role may run no query;") for line in findings)
 
 
 @pytest.mark.parametrize("command", ["check", "explain"])

@@ -203,5 +203,6 @@ async def test_the_command_prints_it(empty: Connection, empty_database: str) -> 
         "schema: tables are created in public",
         f"users: public.users (id integer) {NO_COLUMN}",
     ]
-    printed = [line[9:] for line in done.stdout.decode().splitlines()]
+    lines = done.stdout.decode().splitlines()
+    printed = [line[9:] for line in lines if line[0] != " "]
     assert (done.returncode, printed) == (1, found)

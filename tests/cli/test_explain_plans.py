@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
-from assessments import checks, plans
+from assessments import plans
+from assessments.checks.planning import query_names
 from assessments.queries import named, promised_indexes, queries
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ async def test_a_query_planned_is_another_to_pg_stat_statements(
     """Nothing is planned under the identifier of the service's own statement, whose text it has."""
     conn = transaction
     await conn.execute("SET LOCAL compute_query_id = on")
-    for name in checks.query_names():
+    for name in query_names():
         count = len(queries.driver_adapter.var_sorted[name])
         nulls = f"({', '.join(['NULL'] * count)})" if count else ""
         await conn.execute(f"PREPARE own AS {named(name).sql}")

@@ -124,7 +124,8 @@ def test_every_list_has_a_total_order() -> None:
     """Every ORDER BY of rows ends in a key of theirs or in the position in the input."""
     orders = re.findall(r"(?<!WITHIN GROUP \()ORDER BY\s+((?:\([^()]*\)|[^\n()])+)", CODE)
     total = re.compile(
-        r"(\b(response|score|migration)_id( \+ 0)?|number|(trigger|role|module|qualified)_name"
+        r"(\b(response|score|migration)_id( \+ 0)?|number|\bpid"
+        r"|(trigger|role|module|qualified|table|column)_name"
         r"|\b([ab]_prompt|prompt_version|owner_id))( ASC| DESC)?;?$"  # of rows grouped by it
     )
 

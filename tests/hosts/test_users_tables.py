@@ -308,5 +308,7 @@ def test_a_check_names_each_recipe_of_the_page() -> None:
         heading.lower().replace(" ", "-") for heading in re.findall(r"^## (.+)", text, re.MULTILINE)
     }
 
-    assert set(re.findall(rf"{PAGE}#([\w-]+)", pages.read("assessments/checks.py"))) == headings
+    assert (
+        set(re.findall(rf"{PAGE}#([\w-]+)", pages.read("assessments/checks/users.py"))) == headings
+    )
     assert set(re.findall(r"\]\(#([\w-]+)\)", text)) == headings
