@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     """What the functions of this library run on."""
 
 
-_TEXT = (str, type(None))
+_TEXT = frozenset({str, type(None)})
 _QUERY = re.compile(r"^-- name: ", re.MULTILINE)
 _INDEX = re.compile(r"\b(?:idx_assessment_\w+|assessment_\w+_pkey)\b")
 
@@ -159,10 +159,14 @@ def text_arrays(columns: dict[str, list[Any]]) -> dict[str, list[str | None]]:
     asyncpg knows text[] beforehand; any other array type it looks up in the catalogue first.
     """
     return {
-        f"{name}s": [value if isinstance(value, _TEXT) else _to_text(value) for value in column]
+        f"{name}s": column
+        if _TEXT.issuperset(map(type, column))
+        else [value if type(value) in _TEXT else _to_text(value) for value in column]
         for name, column in columns.items()
     }
 
 
 def _to_text(value: object) -> str:
+    if isinstance(value, str):
+        return value  # of a subclass, whose overrides are ignored
     return value.hex if isinstance(value, UUID) else str(value)

@@ -53,7 +53,9 @@ async def _store_batch(conn: Connection, columns: Columns) -> list[AssessmentRes
         left = [index for index, row in enumerate(rows) if row is None]
         if not left:
             break
-        some = {name: [column[index] for index in left] for name, column in columns.items()}
+        some = columns
+        if len(left) < len(rows):
+            some = {name: [column[index] for index in left] for name, column in columns.items()}
         places = [f"responses[{index}]" for index in left]
         for index, row in zip(left, await query(conn, some, places), strict=True):
             rows[index] = row
@@ -67,7 +69,7 @@ async def _store(
 ) -> list[AssessmentResponse | None]:
     """Store *columns*; return the row of each, or ``None`` for one left out."""
     rows = await queries.submit_responses(conn, **text_arrays(columns))
-    return await map_in_slices(_to_submitted, rows)
+    return await map_in_slices(_to_stored, rows)
 
 
 async def _get_submitted(
@@ -90,5 +92,9 @@ async def _get_submitted(
 
 # A null is None whatever codecs the host has set, and the rows are in the order given: nothing that
 # a host decodes is compared.
+def _to_stored(row: Record) -> AssessmentResponse | None:
+    return None if row["response_id"] is None else to_response(row)
+
+
 def _to_submitted(row: Record) -> AssessmentResponse | None:
     return None if row["response_id"] is None else to_response(row, "unknown_user", "taken_key")

@@ -140,17 +140,21 @@ async def _check_batch(
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         raise InvalidInput(parameter, "must be a list of dicts")
     size = 0
+    required, known = kind.__required_keys__, frozenset(kind.__annotations__)
 
     def check_item(numbered: tuple[int, Any]) -> Columns:
         nonlocal size
         index, item = numbered
-        place = f"{parameter}[{index}]"
-        check_keys(place, item, kind.__required_keys__, kind.__annotations__)
+        if type(item) is not dict or not required <= item.keys() <= known:
+            check_keys(f"{parameter}[{index}]", item, kind.__required_keys__, kind.__annotations__)
         try:
             checked = check(item)
         except InvalidInput as error:
-            raise InvalidInput(f"{place}.{error.parameter}", error.problem) from None
-        size += sum(len(value) for value in checked.values() if isinstance(value, str))
+            path = f"{parameter}[{index}].{error.parameter}"
+            raise InvalidInput(path, error.problem) from None
+        for value in checked.values():
+            if isinstance(value, str):
+                size += len(value)
         if size > validation.MAX_BATCH_CHARACTERS:
             limit = validation.MAX_BATCH_CHARACTERS
             raise InvalidInput(parameter, f"must not exceed {limit} characters")
