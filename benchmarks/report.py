@@ -22,7 +22,7 @@ from assessments.cli import report_data
 from assessments.queries import queries
 from assessments.testing import migrations, server
 from benchmarks.plans import LOAD, ROWS
-from benchmarks.transfer import run
+from benchmarks.transfer import command
 
 SCORES = """
 DELETE FROM assessment_scores;
@@ -55,7 +55,7 @@ async def main(rows: int) -> None:
         await measure(url)
         file = Path(folder) / "report.html"
         options = ("--points", "points", "--of", "of", "--output", file)
-        done = run("report", "--database", url, *options)
+        done = command("report", "--database", url, *options)
         print(f"the command: {done.seconds:.1f} s, {done.peak_mib:.0f} MiB")
         print(f"the page: {file.stat().st_size / 1024:.0f} KiB")
 
