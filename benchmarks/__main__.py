@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Figure
 
-SECTIONS = ("calls", "peers", "concurrency", "startup", "transfer")
+SECTIONS = ("calls", "peers", "concurrency", "bursts", "startup", "transfer")
 """The modules that follow the protocol of `benchmarks.measure`, in the page's order."""
 
 
