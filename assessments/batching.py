@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, overload
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchingWriter"]
 
 _BATCH_CHARACTERS = 2 * 1024 * 1024  # of ids, answers and JSON in a batch of more than one call
+_MOMENT = 0.02  # seconds: longer than most batches take
 
 
 class BatchingWriter:
@@ -82,6 +84,8 @@ class BatchingWriter:
         self._queued = 0  # calls in a queue, and those admitted to one
         self._turns: deque[asyncio.Future[None]] = deque()  # of calls that wait to be admitted
         self._in_use = 0  # connections
+        self._storing = 0  # calls
+        self._timer: asyncio.TimerHandle | None = None  # for a worker where few calls wait
         self._workers: set[asyncio.Task[None]] = set()
         self._open = False
         self._calls = 0  # not yet returned
@@ -169,10 +173,12 @@ class BatchingWriter:
 
     async def _store_alone(self, kind: Kind, columns: Columns) -> Any:
         self._in_use += 1
+        self._storing += 1
         try:
             return await kind.store_one(self._pool, columns)
         finally:
             self._in_use -= 1
+            self._storing -= 1
             self._start_worker()
 
     async def _store_in_batch(self, kind: Kind, columns: Columns) -> Any:
@@ -213,40 +219,53 @@ class BatchingWriter:
                 self._queued += 1
                 turn.set_result(None)
 
-    def _start_worker(self) -> None:
-        if self._in_use < self._connections and any(self._queues.values()):
+    def _is_due(self) -> bool:
+        """Return whether to store what waits, or to let it join what is being stored.
+
+        Two streams of callers, of which one is small, would be two commits for what can be one.
+        """
+        waiting = sum(map(len, self._queues.values()))
+        return 0 < waiting >= self._storing
+
+    def _start_worker(self, *, late: bool = False) -> None:
+        """Start a worker if calls wait and there is a connection for it: now, or in a moment."""
+        if self._in_use == self._connections or not any(self._queues.values()):
+            return
+        if late or self._is_due():
             self._in_use += 1
             worker = asyncio.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
+        elif not self._timer:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_MOMENT, partial(self._start_worker, late=True))
 
     async def _work(self) -> None:
-        """Store batches until the queues are empty, on one connection while it works."""
+        """Store batches while there are any that are due, on one connection."""
         try:
-            while any(self._queues.values()):
-                try:
-                    conn = await self._pool.acquire()
-                except Exception as error:  # noqa: BLE001 - the callers' to handle
-                    end_all(self._next_batch(), error)
-                    continue
-                try:
-                    await self._work_on(conn)
-                finally:
-                    # What asyncpg raises here is about the connection, which it closes then.
-                    with suppress(Exception):
-                        await self._pool.release(conn)
+            conn = await self._pool.acquire()
+            try:
+                await self._work_on(conn)
+            finally:
+                # What asyncpg raises here is about the connection, which it closes then.
+                with suppress(Exception):
+                    await self._pool.release(conn)
+        except Exception as error:  # noqa: BLE001 - the callers' to handle
+            end_all(self._next_batch(), error)
         finally:
             self._in_use -= 1
+            self._start_worker()
 
     async def _work_on(self, conn: Connection) -> None:
-        """Store batches until the queues are empty or the connection fails."""
-        batch: list[Call] = []
+        """Store batches until none is due or the connection fails."""
+        batch = self._next_batch()
         try:
-            while batch := self._next_batch():
-                await store_each(conn, batch)
-                # One turn of the event loop, in which callers that go on make their next calls:
-                # otherwise the first of them would be a batch of its own, and the rest wait for it.
+            while batch:
+                await self._store_batch(conn, batch)
+                # One turn of the event loop, in which the callers make their next calls. Otherwise
+                # the few that came meanwhile are a batch, for whose commit all others wait.
                 await asyncio.sleep(0)
+                batch = self._next_batch() if self._is_due() else []
         except asyncio.CancelledError:
             stopped = "the BatchingWriter was cancelled in the middle of operation"
             end_all(batch, asyncpg.InterfaceError(stopped))
@@ -254,8 +273,18 @@ class BatchingWriter:
         except Exception as error:  # noqa: BLE001 - the callers' to handle
             end_all(batch, error)
 
+    async def _store_batch(self, conn: Connection, batch: list[Call]) -> None:
+        self._storing += len(batch)
+        try:
+            await store_each(conn, batch)
+        finally:
+            self._storing -= len(batch)
+
     def _next_batch(self) -> list[Call]:
         """Take the next calls of one kind from their queue; the kinds take turns."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         self._kinds.rotate()
         queue = self._queues[self._kinds[0]] or self._queues[self._kinds[1]]
         batch: list[Call] = []

@@ -157,6 +157,39 @@ async def test_no_more_connections_are_used_than_allowed(
         await asyncio.gather(*started)
 
 
+async def test_a_few_calls_join_the_next_batch(
+    pool: asyncpg.Pool[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Callers that go on come to share a commit, however their first calls were spread."""
+    monkeypatch.setattr("assessments.batching._MOMENT", 60)
+    times = set()
+    async with BatchingWriter(pool, connections=2) as writer:
+
+        async def go_on() -> None:
+            for _ in range(10):
+                times.add(created_at(await writer.submit_response(**new())))
+
+        await asyncio.gather(*(go_on() for _ in range(20)))
+
+    assert len(times) <= 12  # the first call alone, 19 others beside it
+
+
+async def test_a_blocked_batch_does_not_keep_a_few_calls_waiting(
+    pool: asyncpg.Pool[Any], other: Connection, user_id: int
+) -> None:
+    """While a batch waits for a lock, later calls are stored on another connection."""
+    async with BatchingWriter(pool, connections=3) as writer:
+        async with other.transaction():
+            await other.execute("SELECT FROM users FOR UPDATE")
+            calls = (writer.submit_response(**new(user_id=user_id)) for _ in range(9))
+            blocked = await start(writer, other, *calls, user_id=user_id)
+            while await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < 2:
+                await asyncio.sleep(0.005)
+            await asyncio.wait_for(writer.submit_response(**new()), 20)
+            assert [call for call in blocked if call.done()] == []
+        await asyncio.gather(*blocked)
+
+
 async def test_each_call_has_its_own_error(
     writer: BatchingWriter, conn: Connection, other: Connection, user_id: int
 ) -> None:
