@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Figure
 
-SECTIONS = ("calls", "peers", "concurrency", "bursts", "startup", "transfer")
+SECTIONS = ("calls", "peers", "concurrency", "bursts", "transfer", "indexes", "startup")
 """The modules that follow the protocol of `benchmarks.measure`, in the page's order."""
 
 

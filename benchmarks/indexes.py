@@ -2,6 +2,9 @@
 
     python -m benchmarks.indexes [ROWS]     then: make reference ONLY=indexes
 
+As the section ``indexes`` of ``python -m benchmarks``: a submission with all indexes, over one with
+those alone that the first four migrations build.
+
 On the rows of benchmarks/storage.py. A round submits in a transaction that is rolled back: with all
 indexes, and without each of them in turn. So the commit, which costs the same with any index, is in
 neither. The figure is the median of the rounds' ratios, with over without.
@@ -24,10 +27,19 @@ import asyncpg
 
 import assessments
 from assessments.testing import migrations, server
+from benchmarks import measure
 from benchmarks.storage import load, set_on_server
 
 if TYPE_CHECKING:
+    from benchmarks.measure import Figure, Scale
+
     Connection = asyncpg.Connection[Any]
+
+TITLE = "The price of the indexes"
+ABOUT = (
+    "Time of a submission, without its commit, with all indexes over one with those alone that the"
+    " first four migrations name."
+)
 
 RESULTS = Path(__file__).with_name("indexes.json")
 ROWS = 200_000
@@ -45,6 +57,40 @@ INNER JOIN pg_class AS t ON i.indrelid = t.oid
 WHERE i.indrelid::regclass::text IN ('assessment_responses', 'assessment_scores')
 ORDER BY 1, 2
 """
+
+
+_BEFORE = {
+    "assessment_responses_pkey",
+    "idx_assessment_responses_anon",
+    "idx_assessment_responses_module",
+    "idx_assessment_responses_question",
+    "idx_assessment_responses_submission_key",
+    "idx_assessment_responses_user_id",
+}
+_SIZES = {"smallest": (2_000, 1), "usual": (100_000, 15), "full": (1_000_000, 45)}
+
+
+async def run(scale: Scale) -> list[Figure]:
+    """Return the time with all indexes over that with the older ones."""
+    rows, rounds = _SIZES[scale]
+    async with measure.database() as (_, conn):
+        await set_on_server(conn, autovacuum="off")
+        await load(conn, rows)
+        newer = [
+            row["index_name"]
+            for row in await conn.fetch(INDEXES)
+            if row["table_name"] == "assessment_responses" and row["index_name"] not in _BEFORE
+        ]
+        drop = f"DROP INDEX {', '.join(newer)}" if newer else "SELECT"
+        chance = Random(rows)  # noqa: S311 - picks owners
+        taken: list[list[float]] = [[], []]
+        for turn in range(rounds):
+            for index in (0, 1) if turn % 2 else (1, 0):
+                first = drop if index else "SELECT"
+                taken[index].append(await time_submissions(conn, chance, rows, first))
+            await conn.execute("VACUUM assessment_responses")
+    note = f"{len(newer)} more indexes, {rows:,} rows"
+    return [measure.ratio("submit, all indexes", *taken, note=note)]
 
 
 async def main(rows: int) -> None:

@@ -6,6 +6,7 @@ Each is drawn for a wide and for a narrow page, so that its type keeps its size.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ _CONFIG = {
         "fontSize": 14,
         "fontWeight": 600,
         "anchor": "start",
-        "frame": "group",
+        "frame": "bounds",
         "offset": 12,
     },
     "view": {"stroke": None},
@@ -93,7 +94,7 @@ def _draw(spec: dict[str, Any], width: int) -> str:
     whole = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "background": "var(--card)",
-        "padding": {"left": 12, "right": 16, "top": 12, "bottom": 10},
+        "padding": {"left": 40, "right": 24, "top": 12, "bottom": 10},
         "autosize": {"type": "fit-x", "contains": "padding"},
         "width": width,
         "config": _CONFIG,
@@ -127,7 +128,7 @@ def _bars(figures: Sequence[Figure], width: int, title: str, colour: str = "1") 
             "title": None,
             "domain": False,
             "labelColor": "var(--text)",
-            "labelLimit": 190 if narrow else 400,
+            "labelLimit": 170 if narrow else 400,
         },
         "scale": {"paddingInner": 0.35},
     }
@@ -173,7 +174,7 @@ def _short(name: str) -> str:
     name = name.replace("_with_latest_score", "_scored").replace(
         "claim_assessment_responses", "claim"
     )
-    return name.replace(" questions", "").replace("backoffice.", "")
+    return name.replace(" questions", "").replace("backoffice.", "any ")
 
 
 def _grouped(figures: Sequence[Figure], width: int) -> dict[str, Any]:
@@ -202,7 +203,7 @@ def _grouped(figures: Sequence[Figure], width: int) -> dict[str, Any]:
             "title": None,
             "domain": False,
             "labelColor": "var(--text)",
-            "labelLimit": 120 if narrow else 400,
+            "labelLimit": 145 if narrow else 400,
         },
         "scale": {"paddingInner": 0.25},
     }
@@ -212,13 +213,17 @@ def _grouped(figures: Sequence[Figure], width: int) -> dict[str, Any]:
         "type": "nominal",
         "sort": list(_PEERS),
         "scale": {"domain": list(_PEERS), "range": colours},
-        "legend": {"columns": 2 if narrow else 5},
+        "legend": {"columns": 1 if narrow else 5},
     }
     return {
         "title": "Time of each peer over the library's",
         "height": {"step": 13},
         "data": {"values": values},
         "layer": [
+            {
+                "mark": {"type": "rule", "color": "var(--soft)", "strokeDash": [3, 3]},
+                "encoding": {"x": {"datum": 1, "type": "quantitative"}},
+            },
             {
                 "mark": {"type": "bar"},
                 "encoding": {"y": y, "yOffset": offset, "x": x, "color": colour},
@@ -233,10 +238,6 @@ def _grouped(figures: Sequence[Figure], width: int) -> dict[str, Any]:
                     "color": {"value": "var(--soft)"},
                 },
             },
-            {
-                "mark": {"type": "rule", "color": "var(--text)", "strokeDash": [3, 3]},
-                "encoding": {"x": {"datum": 1, "type": "quantitative"}},
-            },
         ],
     }
 
@@ -245,7 +246,11 @@ _SPECS: dict[str, Any] = {
     "calls": lambda figures, width: _bars(figures, width, "Library over bare asyncpg, same SQL"),
     "peers": _grouped,
     "concurrency": lambda figures, width: _bars(
-        [each for each in figures if each.name.startswith("library")],
+        [
+            replace(each, name=each.name.removeprefix("library, "))
+            for each in figures
+            if each.name.startswith("library")
+        ],
         width,
         "Submits at once: library over bare asyncpg",
         "3",
