@@ -37,6 +37,7 @@ ABOUT = "Time of a round of submits: the library over bare asyncpg; pgbench over
 
 _CALLS = {1: 100, 16: 480, 64: 640, 1000: 1000}
 """How many calls a round has, for each number of tasks."""
+_SMALLEST = {1: 2, 16: 16, 64: 64}
 _ROUNDS = {"smallest": 1, "usual": 9, "full": 30}
 _POOL = 16
 _MOST_CLIENTS = 64
@@ -94,10 +95,12 @@ def seconds_of_pgbench(binary: str, url: str, script: Path, clients: int, calls:
     return calls / float(found[1])
 
 
-async def measure_pools(ours: Any, theirs: Any, rounds: int, suffix: str = "") -> list[Figure]:
+async def measure_pools(
+    ours: Any, theirs: Any, levels: dict[int, int], rounds: int, suffix: str = ""
+) -> list[Figure]:
     """Return the library's rounds over bare asyncpg's, for each number of tasks."""
     found = []
-    for tasks, calls in _CALLS.items():
+    for tasks, calls in levels.items():
         if suffix and tasks == 1:
             continue  # `benchmarks.peers` has it
         ways = [
@@ -110,13 +113,15 @@ async def measure_pools(ours: Any, theirs: Any, rounds: int, suffix: str = "") -
     return found
 
 
-async def measure_pgbench(binary: str, url: str, ours: Any, rounds: int) -> list[Figure]:
+async def measure_pgbench(
+    binary: str, url: str, ours: Any, levels: dict[int, int], rounds: int
+) -> list[Figure]:
     """Return pgbench's rounds over the library's, for each number of clients that it can have."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "submit.sql"
         script.write_text(pgbench_script(), encoding="utf-8")
-        for clients, calls in _CALLS.items():
+        for clients, calls in levels.items():
             if clients > _MOST_CLIENTS:
                 continue
             theirs, own = [], []
@@ -131,14 +136,14 @@ async def measure_pgbench(binary: str, url: str, ours: Any, rounds: int) -> list
 
 async def run(scale: Scale) -> list[Figure]:
     """Measure directly, beside pgbench and through PgBouncer, where these are installed."""
-    rounds = _ROUNDS[scale]
+    rounds, levels = _ROUNDS[scale], _SMALLEST if scale == "smallest" else _CALLS
     size: dict[str, Any] = {"min_size": _POOL, "max_size": _POOL}
     async with measure.database(data.LOAD) as (url, _), AsyncExitStack() as stack:
         ours = await stack.enter_async_context(assessments.create_pool(url, **size))
         theirs = await stack.enter_async_context(asyncpg.create_pool(url, **size))
-        found = await measure_pools(ours, theirs, rounds)
+        found = await measure_pools(ours, theirs, levels, rounds)
         if binary := shutil.which("pgbench"):
-            found += await measure_pgbench(binary, url, ours, rounds)
+            found += await measure_pgbench(binary, url, ours, levels, rounds)
         if pgbouncer.binary():
             options = {"default_pool_size": _POOL, "max_client_conn": 200}
             pooled = stack.enter_context(pgbouncer.running(url, **options))
@@ -148,5 +153,5 @@ async def run(scale: Scale) -> list[Figure]:
             theirs = await stack.enter_async_context(
                 asyncpg.create_pool(pooled, statement_cache_size=0, **size)
             )
-            found += await measure_pools(ours, theirs, rounds, ", through PgBouncer")
+            found += await measure_pools(ours, theirs, levels, rounds, ", through PgBouncer")
     return found
