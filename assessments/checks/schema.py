@@ -97,16 +97,18 @@ async def check_deploy(conn: Any, facts: Any) -> AsyncIterator[Finding]:
         locks = await queries.cli.get_yoyo_locks(conn)
     for lock in locks:
         held = f"deploy: yoyo_lock is held since {lock['locked_at']} UTC by process {lock['pid']}"
-        if lock["sessions"]:
-            message = f"{held}; it may be at work: session {lock['sessions']}"
+        if lock["deploys"]:
+            message = f"{held}; a deploy is at work: session {lock['deploys']}"
             yield Finding("deploy", "note", message)
         else:
+            older = lock["older_sessions"]
+            left = f"its own can only be session {older}" if older else "no session is left of it"
             yield Finding(
                 "deploy",
                 "warning",
-                f"{held}, and no session is left that could be its own",
+                f"{held}, and {left}",
                 "the next `yoyo apply` waits 10 seconds and gives up",
-                remedy="`yoyo break-lock --database URL`, once that process is gone; apply again",
+                remedy="`yoyo break-lock`, as in docs/deploying.md#when-a-deploy-was-killed",
             )
 
 

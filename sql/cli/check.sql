@@ -43,26 +43,26 @@ ORDER BY migration_id;
 
 
 -- name: get_yoyo_locks()
--- The row by which yoyo keeps others from applying meanwhile, and the sessions on this database
--- that may be its own: named as docs/deploying.md has it, or older than the lock and of the role
--- that owns its table. Of another role's sessions the age is not shown.
+-- The row by which yoyo keeps others from applying meanwhile; the sessions on this database that are
+-- named as a deploy's, as docs/deploying.md has it; and those that may be one without the name: of
+-- the role that owns the table, and older than the lock. Of others' sessions the age is not shown.
 SELECT
     k.pid,
     pg_catalog.date_trunc('second'::text, k.ctime)::text AS locked_at,
     (
         SELECT pg_catalog.string_agg(a.pid::text, ', '::text ORDER BY a.pid)
         FROM pg_catalog.pg_stat_activity AS a
+        WHERE a.datname = pg_catalog.current_database() AND a.application_name = 'yoyo'
+    ) AS deploys,
+    (
+        SELECT pg_catalog.string_agg(a.pid::text, ', '::text ORDER BY a.pid)
+        FROM pg_catalog.pg_stat_activity AS a
         WHERE
             a.datname = pg_catalog.current_database()
             AND a.pid <> pg_catalog.pg_backend_pid()
-            AND (
-                a.application_name = 'yoyo'
-                OR (
-                    a.usesysid = c.relowner
-                    AND coalesce(a.backend_start <= k.ctime AT TIME ZONE 'UTC'::text, TRUE)
-                )
-            )
-    ) AS sessions
+            AND a.usesysid = c.relowner
+            AND coalesce(a.backend_start <= k.ctime AT TIME ZONE 'UTC'::text, TRUE)
+    ) AS older_sessions
 FROM yoyo_lock AS k
 INNER JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass('yoyo_lock')::oid
 ORDER BY k.pid;

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import sys
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from tests.helpers.cluster import Cluster
 from tests.helpers.commands import run
 from tests.helpers.rows import new_user, submit
 from tests.helpers.servers import database_url
-from tests.helpers.yoyo import IDS, migrate
+from tests.helpers.yoyo import IDS, MIGRATIONS, migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -285,7 +287,39 @@ async def test_a_killed_deploy_s_lock(
     assert re.match(
         r"deploy: yoyo_lock is held since \S+ \S+ UTC by process 4711,", found["message"]
     )
-    assert found["remedy"].startswith("`yoyo break-lock --database URL`")
+    assert found["remedy"].startswith("`yoyo break-lock`")
+
+
+async def test_a_deploy_that_was_killed(
+    database: str,
+    conn: asyncpg.Connection[Any],
+    other: asyncpg.Connection[Any],
+    check: Callable[..., Verdict],
+) -> None:
+    """While its session works on, a note names it; then a warning says to break the lock."""
+    await migrate("rollback --revision " + IDS[-1], database)
+    yoyo = (sys.executable, "-m", "yoyo", "apply", "--no-config-file", "--batch")
+    working = "SELECT pid FROM pg_stat_activity WHERE application_name = 'yoyo' AND datname = $1"
+    name = await conn.fetchval("SELECT current_database()")
+    await conn.execute("BEGIN; LOCK TABLE assessment_responses IN SHARE UPDATE EXCLUSIVE MODE")
+    process = await asyncio.create_subprocess_exec(
+        *yoyo, "--database", database, MIGRATIONS, env=os.environ | {"PGAPPNAME": "yoyo"}
+    )
+    while not await other.fetch(f"{working} AND wait_event_type = 'Lock'", name):
+        await asyncio.sleep(0.02)
+    process.kill()
+    await process.wait()
+    pid = await other.fetchval(working, name)
+    left = await asyncio.to_thread(check, "deploy killed, its session left", on_path(database))
+    await other.fetch("SELECT pg_terminate_backend($1, 10000)", pid)
+    await conn.execute("COMMIT")
+
+    verdict = await asyncio.to_thread(check, "deploy killed", on_path(database))
+
+    assert left.found["deploy", "note"]["message"].endswith(f"session {pid}")
+    assert (verdict.status, ("migrations", "error") in verdict.found) == (1, True)
+    message = verdict.found["deploy", "warning"]["message"]
+    assert f" by process {process.pid}, and its own can only be session " in message
 
 
 async def test_an_older_session_of_the_deploying_role_may_hold_the_lock(
@@ -299,7 +333,8 @@ async def test_an_older_session_of_the_deploying_role_may_hold_the_lock(
     verdict = check("deploy at work, not named", on_path(database))
 
     await late.close()
-    assert verdict.found["deploy", "note"]["message"].endswith(f"session {early.get_server_pid()}")
+    message = verdict.found["deploy", "warning"]["message"]
+    assert message.endswith(f"its own can only be session {early.get_server_pid()}")
     await early.close()
 
 
