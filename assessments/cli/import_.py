@@ -202,8 +202,8 @@ class _Batch:
         self.numbers: list[int] = []
         self.keys: set[UUID] = set()
         self._size = 0
-        self._columns: dict[str, list[Any]] = {}
-        self._scores: dict[str, list[Any]] = {f"score_{name}": [] for name in _SCORE_COLUMNS}
+        self._responses: list[dict[str, Any]] = []
+        self._scores: list[dict[str, Any]] = []
 
     @property
     def is_full(self) -> bool:
@@ -217,15 +217,15 @@ class _Batch:
         self.numbers.append(number)
         self.keys.add(response["submission_key"])
         self._size += size
-        for name, value in response.items():
-            self._columns.setdefault(name, []).append(value)
-        for score in scores:
-            for name, value in {**score, "number": len(self.numbers)}.items():
-                self._scores[f"score_{name}"].append(value)
+        self._responses.append(response)
+        self._scores += [{**score, "number": len(self.numbers)} for score in scores]
 
     async def store(self, pool: asyncpg.Pool[Any], *, skip_conflicts: bool) -> Any:
         """Store what the database does not have yet, all or nothing; return what was done."""
-        arrays = text_arrays(self._columns | self._scores)
+        responses, scores = self._responses, self._scores
+        columns = {name: [each[name] for each in responses] for name in responses[0]}
+        columns |= {f"score_{name}": [each[name] for each in scores] for name in _SCORE_COLUMNS}
+        arrays = text_arrays(columns)
         for _ in range(_ATTEMPTS):
             # A concurrent transaction that has stored one of these: see which, with what content.
             with suppress(_IncompleteError):

@@ -189,7 +189,7 @@ def parse_line(line: bytes) -> Line:
         raise InvalidInput("scores", "must be a list")
     response = {**check_new_response(given), **columns}
     checked = [_check_score(f"scores[{index}]", score) for index, score in enumerate(scores)]
-    if _has_decimals([given, scores]):
+    if _decoder.has_decimals:
         if given.get("answer_metadata") is not None:
             response["answer_metadata"] = _encode_exactly(given["answer_metadata"])
         for score, columns_of_score in zip(scores, checked, strict=True):
@@ -214,19 +214,29 @@ class _Decimal(float):
     digits: str
 
 
-def _read_float(digits: str) -> float:
-    number = float(digits)
-    if repr(number) == digits or "e" in digits.lower() or len(digits) > MAX_JSON_DIGITS:
-        return number  # an export has no exponents: they are short for numbers of any length
-    exact = _Decimal(number)
-    exact.digits = digits
-    return exact
+class _Decoder:
+    """Decodes JSON, and knows whether the last text had a number that a float does not keep."""
+
+    def __init__(self) -> None:
+        self.has_decimals = False
+        self._decode = json.JSONDecoder(parse_float=self._read_float).decode
+
+    def decode(self, text: str) -> Any:
+        """Return what *text* is; such numbers are `_Decimal`."""
+        self.has_decimals = False
+        return self._decode(text)
+
+    def _read_float(self, digits: str) -> float:
+        number = float(digits)
+        if repr(number) == digits or "e" in digits.lower() or len(digits) > MAX_JSON_DIGITS:
+            return number  # an export has no exponents: they are short for numbers of any length
+        exact = _Decimal(number)
+        exact.digits = digits
+        self.has_decimals = True
+        return exact
 
 
-def _has_decimals(value: object) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_decimals, value.values()))
-    return any(map(_has_decimals, value)) if isinstance(value, list) else type(value) is _Decimal
+_decoder = _Decoder()
 
 
 def _encode_exactly(value: object) -> str:
@@ -241,7 +251,7 @@ def _encode_exactly(value: object) -> str:
 
 def _parse_object(line: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(line.decode("utf-8-sig"), parse_float=_read_float)
+        given = _decoder.decode(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise InvalidInput("", "is not UTF-8") from None
     except ValueError:
