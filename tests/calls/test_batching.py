@@ -227,6 +227,27 @@ async def test_each_call_has_its_own_error(
     assert (await stored(conn))[3:] == ["good", "twice", "good too"]
 
 
+async def test_under_row_level_security_an_unknown_user_is_nobody_else_s_conflict(
+    database: str, conn: Connection, other: Connection
+) -> None:
+    """A key that a policy may hide counts as taken only where its own row was refused."""
+    await conn.execute("""
+        GRANT SELECT, INSERT ON assessment_responses, users TO pg_monitor;
+        ALTER TABLE assessment_responses ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY everything ON assessment_responses TO pg_monitor USING (true)
+    """)
+    settings = {"role": "pg_monitor"}
+    owners: list[Any] = [{}, {"user_id": 10**9}, {}]
+    async with (
+        asyncpg.create_pool(database, min_size=1, server_settings=settings) as pool,
+        BatchingWriter(pool, connections=1) as writer,
+    ):
+        calls = (writer.submit_response(**new(submission_key=uuid4(), **by)) for by in owners)
+        outcomes = await in_one_batch(writer, other, *calls)
+
+    assert [type(each) for each in outcomes] == [dict, assessments.UnknownUser, dict]
+
+
 async def test_each_score_has_its_own_error(
     writer: BatchingWriter, conn: Connection, other: Connection, token: UUID
 ) -> None:
