@@ -4,53 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
 
-from assessments.testing import migrations, server
 from tests.helpers import pages
 from tests.helpers.calls import Subject, catalogue
-from tests.helpers.cluster import Cluster
 from tests.helpers.commands import run
 from tests.helpers.rows import new_user
-from tests.helpers.servers import database_url
+from tests.helpers.statistics import counting_database, counting_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIBRARY = "pg_stat_statements"
 (FIND,) = pages.blocks("sql/README.md", "sql", "Finding a query on the server")
-
-
-async def settle(cluster: Cluster) -> bool:
-    """Load the library that counts statements; return whether the server has it."""
-    if not await cluster.fetch(f"SELECT FROM pg_available_extensions WHERE name = '{LIBRARY}'"):
-        return False
-    ((loaded,),) = await cluster.fetch("SHOW shared_preload_libraries")
-    if LIBRARY not in loaded:
-        await cluster.fetch(f"ALTER SYSTEM SET shared_preload_libraries = {LIBRARY}")
-        await cluster.restart()
-    return True
 
 
 @pytest.fixture(scope="module")
 def counting(pytestconfig: pytest.Config) -> Iterator[str]:
-    """Return the URL of a server that counts statements: the one chosen by its URL, or our own."""
-    choice = pytestconfig.getoption("--server") or ""
-    if "://" in choice:
-        if not asyncio.run(settle(Cluster(choice))):
-            pytest.skip(f"the server has no {LIBRARY}")
-        yield choice
-        return
-    for binaries in filter(None, (server.installed_binaries(), server.embedded_binaries())):
-        with server.running(binaries) as url:
-            if asyncio.run(settle(Cluster(url))):
-                yield url
-                return
-    pytest.skip(f"no PostgreSQL on this machine has {LIBRARY}")
+    """Return the URL of a server that counts statements."""
+    with counting_server(pytestconfig.getoption("--server") or "") as url:
+        yield url
 
 
 @pytest.mark.parametrize("command", ["check", "explain"])
@@ -58,14 +32,7 @@ async def test_after_a_command_and_traffic_every_query_is_found(
     counting: str, command: str
 ) -> None:
     """The documented query finds each statement by its name, and the text is the service's own."""
-    name = f"assessments_{uuid4().hex}"
-    url = database_url(counting, name)
-    administrator = await asyncpg.connect(counting)
-    await administrator.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
-    try:
-        await asyncio.to_thread(migrations.apply, url)
-        conn: asyncpg.Connection[Any] = await asyncpg.connect(url)
-        await conn.execute(f"CREATE EXTENSION {LIBRARY}; SELECT {LIBRARY}_reset()")
+    async with counting_database(counting) as (url, conn):
         done = await asyncio.to_thread(run, command, "--database", url)
         assert (done.returncode, done.stderr) == (0, b"")
         user_id = await new_user(conn)
@@ -73,10 +40,6 @@ async def test_after_a_command_and_traffic_every_query_is_found(
             await call(conn)
 
         found = {row["query"]: row["calls"] for row in await conn.fetch(FIND)}
-        await conn.close()
-    finally:
-        await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        await administrator.close()
 
     texts = {
         re.findall(r"/\* assessments\.(\S+) \*/", text)[-1]: text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from tests.helpers import plans
+from tests.helpers import pages, plans
 from tests.helpers.yoyo import schema as read_schema
 from tests.reference import ROOT, assert_on_file, contract, indexes, schema
 from tests.reference.calls import CASES
@@ -38,6 +39,28 @@ async def test_the_contract_on_file_is_the_queries(conn: asyncpg.Connection[Any]
 async def test_the_indexes_on_file_are_the_indexes(conn: asyncpg.Connection[Any]) -> None:
     """Each index has a reason, and the queries that promise it are named beside it."""
     assert_on_file(await indexes.pages(conn))
+
+
+async def test_the_diagram_has_every_column(conn: asyncpg.Connection[Any]) -> None:
+    """The diagram of docs/reviewing.md shows each column of our tables, its type and its key."""
+    (diagram,) = pages.blocks("docs/reviewing.md", "mermaid")
+    shown = {
+        table: [tuple(line.split()[:2]) for line in lines.strip().splitlines()]
+        for table, lines in re.findall(
+            r"^    (assessment_\w+) \{\n(.*?)^    \}", diagram, re.MULTILINE | re.DOTALL
+        )
+    }
+    built = await conn.fetch(
+        "SELECT c.relname, a.attname, replace(format_type(a.atttypid, a.atttypmod),"
+        " 'timestamp with time zone', 'timestamptz') FROM pg_class AS c JOIN pg_attribute AS a"
+        " ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"
+        " WHERE c.relname IN ('assessment_responses', 'assessment_scores') ORDER BY a.attnum"
+    )
+
+    assert shown == {
+        table: [(kind, column) for name, column, kind in built if name == table]
+        for table in ("assessment_responses", "assessment_scores")
+    }, 'docs/reviewing.md, "A change in ten minutes": draw the columns as the migrations build them'
 
 
 async def test_what_is_not_null_in_the_contract_is_not(many: asyncpg.Connection[Any]) -> None:
