@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Figure
 
-SECTIONS = ("calls", "peers", "concurrency", "bursts", "transfer", "indexes", "startup")
+SECTIONS = (
+    "calls", "peers", "concurrency", "bursts", "growth", "transfer", "indexes", "startup",
+)  # fmt: skip
 """The modules that follow the protocol of `benchmarks.measure`, in the page's order."""
 
 

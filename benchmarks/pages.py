@@ -75,7 +75,19 @@ def _targets(figures: Mapping[str, Sequence[Figure]]) -> Iterator[str]:
         yield f"| {target.work} | {target.text} | {_value(worst)}{which} | {verdict} |"
 
 
-WHY: dict[str, str] = {}
+_CHECKED = (
+    "the bare way has its arguments in place and checks nothing; what is more is validation, names"
+    " of parameters, redaction of errors and records (`python benchmarks/checks.py`)"
+)
+WHY: dict[str, str] = {
+    "one submit, score, claim of 10 over bare asyncpg": _CHECKED,
+    "page of 20 and of 100 over bare asyncpg": "as above; both decode rows by the same decoder",
+    "`import assessments` over importing asyncpg and aiosql": (
+        "a third is aiosql's reading of `sql/`, of which a loader of our own left out four fifths;"
+        " the rest are the modules, none of which takes a tenth; loading on first use was not"
+        " chosen, as the first call would pay"
+    ),
+}
 """For each target missed: why, and what was tried."""
 
 

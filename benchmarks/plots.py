@@ -40,6 +40,7 @@ _CONFIG = {
     "legend": {
         "labelColor": "var(--text)",
         "labelFontSize": 12,
+        "labelLimit": 320,
         "orient": "top",
         "title": None,
         "columns": 3,
@@ -242,6 +243,72 @@ def _grouped(figures: Sequence[Figure], width: int) -> dict[str, Any]:
     }
 
 
+_FLAT = 1.3
+_LABELLED = 6
+
+
+def _lines(figures: Sequence[Figure], width: int) -> dict[str, Any]:
+    """Return a line for each call over the sizes: soft where it is flat, named where it grows."""
+    narrow = width < max(_WIDTHS.values())
+    worst = sorted(figures, key=lambda each: -each.value)[: _LABELLED - 2 * narrow]
+    named = [each.name for each in worst if each.value > _FLAT]
+    values = [
+        {
+            "name": each.name,
+            "rows": 10 ** (4 + place),
+            "ms": float(text),
+            "kind": each.name if each.name in named else "every other call",
+        }
+        for each in figures
+        for place, text in enumerate(each.note.removesuffix(" ms").split(" / "))
+    ]
+    kinds = [*named, "every other call"]
+    colours = [f"var(--c{1 + number % 4})" for number in range(len(named))]
+    return {
+        "title": "Milliseconds as the tables grow",
+        "height": 340,
+        "data": {"values": values},
+        "mark": {"type": "line", "point": {"size": 18}, "strokeWidth": 1.6},
+        "encoding": {
+            "x": {
+                "field": "rows",
+                "type": "quantitative",
+                "scale": {"type": "log"},
+                "axis": {
+                    "title": "rows",
+                    "format": "~s",
+                    "grid": False,
+                    "values": sorted({value["rows"] for value in values}),
+                },
+            },
+            "y": {
+                "field": "ms",
+                "type": "quantitative",
+                "scale": {"type": "log"},
+                "axis": {"title": "milliseconds", "format": "~g", "domain": False, "tickCount": 5},
+            },
+            "detail": {"field": "name"},
+            "color": {
+                "field": "kind",
+                "type": "nominal",
+                "scale": {"domain": kinds, "range": [*colours, "var(--line)"]},
+                "legend": {"columns": 1 if narrow else 2, "symbolType": "stroke"},
+            },
+            "strokeDash": {
+                "field": "kind",
+                "type": "nominal",
+                "legend": None,
+                "scale": {
+                    "domain": kinds,
+                    "range": [[1, 0]] * min(4, len(named))
+                    + [[4, 3]] * max(0, len(named) - 4)
+                    + [[1, 0]],
+                },
+            },
+        },
+    }
+
+
 _SPECS: dict[str, Any] = {
     "calls": lambda figures, width: _bars(figures, width, "Library over bare asyncpg, same SQL"),
     "peers": _grouped,
@@ -255,5 +322,11 @@ _SPECS: dict[str, Any] = {
         "Submits at once: library over bare asyncpg",
         "3",
     ),
-    "bursts": lambda figures, width: _bars(figures, width, "Bursts: BatchingWriter", "4"),
+    "growth": _lines,
+    "bursts": lambda figures, width: _bars(
+        [each for each in figures if "time" not in each.name and "p50" not in each.name],
+        width,
+        "Bursts: rate of a BatchingWriter over the pool of 16",
+        "4",
+    ),
 }
