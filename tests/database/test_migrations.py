@@ -7,17 +7,16 @@ import hashlib
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import asyncpg
 import pytest
 
 from assessments.testing import migrations
+from tests.helpers import migration_locks
 from tests.helpers.rows import new_user, submit
 from tests.helpers.traffic import submit_without_key
 from tests.helpers.yoyo import IDS, MIGRATIONS, STANDALONE, migrate, schema, yoyo
-
-if TYPE_CHECKING:
-    import asyncpg
 
 LANDED = Path(__file__).parent.with_name("landed_migrations.sha256")
 
@@ -207,14 +206,38 @@ def test_every_migration_follows_the_rules(path: Path) -> None:
     assert header.startswith("-- ")
     assert "/*" not in text
     assert not re.search(r"(TABLE|COLUMN|INDEX) IF NOT EXISTS", code)
-    assert re.match(r"SET (LOCAL )?lock_timeout = '\d+s';\nSET (LOCAL )?statement_timeout", code)
+    timeouts = r"SET (LOCAL )?lock_timeout = '\d+s';\nSET (LOCAL )?statement_timeout"
+    assert re.match(timeouts, code), (
+        f"{path.name}: begin with SET LOCAL lock_timeout = '2s' and statement_timeout, so that it "
+        "gives up instead of holding up the service"
+    )
     if path.name.endswith(".rollback.sql"):
         assert path.with_name(path.name.replace(".rollback", "")).exists()
         assert "CASCADE" not in code
     else:
-        assert path.with_name(f"{path.stem}.rollback.sql").exists()
+        rollback = path.with_name(f"{path.stem}.rollback.sql")
+        assert rollback.exists(), f"write {rollback.name}, which undoes {path.name}"
         assert re.search(r"^-- depends:", header, re.MULTILINE)
         assert re.fullmatch(r"assessments-\d{4}-[a-z-]+", path.stem)
+
+
+@pytest.mark.parametrize("name", IDS)  # the stand-in for users meets no host's traffic
+async def test_a_header_states_the_locks_that_are_taken(
+    host: asyncpg.Connection[Any], empty_database: str, name: str
+) -> None:
+    """Each migration, and its rollback, takes on the tables before it what it states, no more."""
+    other = await asyncpg.connect(empty_database)
+    for earlier in IDS[: IDS.index(name)]:
+        await migration_locks.taken(host, other, earlier)
+
+    for file in (name, f"{name}.rollback"):
+        stated = migration_locks.stated((MIGRATIONS / f"{file}.sql").read_text(encoding="utf-8"))
+        taken = await migration_locks.taken(host, other, file)
+        assert taken == stated, (
+            f"migrations/{file}.sql takes {taken or 'no lock'} and states {stated or 'none'}: "
+            "write `-- Locks:    MODE on TABLE: who waits` for what it takes, or take less"
+        )
+    await other.close()
 
 
 def test_landed_migrations_are_never_edited() -> None:
@@ -223,12 +246,16 @@ def test_landed_migrations_are_never_edited() -> None:
         name: checksum
         for checksum, name in (line.split() for line in LANDED.read_text().splitlines())
     }
-    assert landed == {
+    found = {
         path.relative_to(MIGRATIONS.parent).as_posix(): hashlib.sha256(
             path.read_bytes()
         ).hexdigest()
         for path in MIGRATIONS.rglob("*.sql")
     }
+    edited = sorted(name for name in landed if found.get(name) != landed[name])
+    assert edited == [], "it has run on databases: restore it, and write a new migration instead"
+    new = sorted(found.keys() - landed.keys())
+    assert new == [], f"add its line to tests/{LANDED.name}: `sha256sum FILE`, from the root"
 
 
 def test_a_failure_to_apply_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:

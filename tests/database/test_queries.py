@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiosql
+import asyncpg
 import pytest
 
 import assessments
@@ -19,8 +20,6 @@ from tests.helpers.rows import submit
 
 if TYPE_CHECKING:
     from uuid import UUID
-
-    import asyncpg
 
 FILES = sorted(folder("sql").rglob("*.sql"))
 CODE = re.sub(r"--.*", "", "".join(path.read_text(encoding="utf-8") for path in FILES))
@@ -60,13 +59,28 @@ def test_the_facade_calls_every_query() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in modules)
     called = set(re.findall(r"\bqueries\.((?:cli\.)?\w+)", source))
 
-    assert called - {"available_queries", "driver_adapter"} == set(NAMES)
+    called -= {"available_queries", "driver_adapter"}
+    assert called - set(NAMES) == set(), "Python calls a query that sql/ does not have"
+    assert set(NAMES) - called == set(), "no Python calls this query of sql/: call it or delete it"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_query_has_its_promise(name: str) -> None:
+    """Under each query's name stands what it promises a reviewer."""
+    promise = (named(name).__doc__ or "").strip()
+    assert promise.endswith("."), (
+        f"{name}: write under its name, as comments in sentences, whose rows it takes, in which "
+        "order, through which index and how many (sql/README.md)"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_every_query_prepares(conn: asyncpg.Connection[Any], name: str) -> None:
     """PostgreSQL accepts every query on the migrated schema and types each parameter."""
-    prepared = await conn.prepare(named(name).sql)
+    try:
+        prepared = await conn.prepare(named(name).sql)
+    except asyncpg.PostgresError as error:
+        pytest.fail(f"PostgreSQL does not prepare {name} on what the migrations build: {error}")
 
     assert len(prepared.get_parameters()) == len(named(name).parameters)
 
@@ -104,7 +118,8 @@ def test_every_parameter_is_cast() -> None:
 
 def test_no_query_selects_every_column() -> None:
     """A column that a later migration adds does not change what a query returns."""
-    assert not re.search(r"(?:SELECT|RETURNING|,|\.)\s*\*", CODE)
+    stars = re.findall(r"[^\n]*(?:SELECT|RETURNING|,|\.)\s*\*[^\n]*", CODE)
+    assert stars == [], "name the columns: those that a later migration adds are not asked for"
 
 
 def test_no_insert_locks_the_rows_that_it_reads() -> None:
