@@ -313,7 +313,8 @@ async def iter_responses(
         batch_size: How many rows a query fetches, 1 to 10,000.
 
     Yields:
-        The rows by ``response_id``, ascending.
+        The rows by ``response_id``, ascending; with an owner by ``created_at``, then
+            ``response_id``.
 
     Raises:
         InvalidInput: An argument breaks a rule above; raised at the first step.
@@ -352,7 +353,7 @@ async def iter_responses_with_scores(
             response without any.
 
     Yields:
-        The rows by ``response_id``, ascending, each with *scores*, newest first.
+        The rows in the order of `iter_responses`, each with *scores*, newest first.
 
     Raises:
         InvalidInput: An argument breaks a rule above; raised at the first step.

@@ -181,6 +181,7 @@ class Queries:
         conn: Connection,
         *,
         user_id: int | None,
+        after_created_at: datetime | None,
         after_response_id: int | None,
         module_slug: str | None,
         question_id: str | None,
@@ -207,6 +208,7 @@ class Queries:
         conn: Connection,
         *,
         user_id: int | None,
+        after_created_at: datetime | None,
         after_response_id: int | None,
         module_slug: str | None,
         question_id: str | None,
@@ -258,25 +260,21 @@ class Queries:
         conn: Connection,
         *,
         user_id: int | None,
-        module_slug: str | None,
-        question_id: str | None,
         before_created_at: datetime | None,
         before_response_id: int | None,
         max_rows: int | None,
         anonymous_token: UUID | str | None,
     ) -> list[Record]: ...
-    async def get_responses_with_latest_score(
+    async def get_responses_for_module(
         self,
         conn: Connection,
         *,
         user_id: int | None,
         module_slug: str | None,
-        question_id: str | None,
         before_created_at: datetime | None,
         before_response_id: int | None,
         max_rows: int | None,
         anonymous_token: UUID | str | None,
-        human_first: bool | None,
     ) -> list[Record]: ...
     async def get_responses_for_question(
         self,
@@ -284,6 +282,10 @@ class Queries:
         *,
         user_id: int | None,
         question_id: str | None,
+        module_slug: str | None,
+        before_created_at: datetime | None,
+        before_response_id: int | None,
+        max_rows: int | None,
         anonymous_token: UUID | str | None,
     ) -> list[Record]: ...
     async def get_latest_responses(
@@ -294,16 +296,6 @@ class Queries:
         question_ids: Sequence[str | None] | None,
         module_slug: str | None,
         anonymous_token: UUID | str | None,
-    ) -> list[Record]: ...
-    async def get_latest_responses_with_latest_score(
-        self,
-        conn: Connection,
-        *,
-        user_id: int | None,
-        question_ids: Sequence[str | None] | None,
-        module_slug: str | None,
-        anonymous_token: UUID | str | None,
-        human_first: bool | None,
     ) -> list[Record]: ...
     async def lock_claim(
         self,
@@ -327,6 +319,52 @@ class Queries:
         user_id: int | None,
         anonymous_token: UUID | str | None,
     ) -> int: ...
+    async def get_responses_with_latest_score(
+        self,
+        conn: Connection,
+        *,
+        user_id: int | None,
+        before_created_at: datetime | None,
+        before_response_id: int | None,
+        max_rows: int | None,
+        anonymous_token: UUID | str | None,
+        human_first: bool | None,
+    ) -> list[Record]: ...
+    async def get_scored_responses_for_module(
+        self,
+        conn: Connection,
+        *,
+        user_id: int | None,
+        module_slug: str | None,
+        before_created_at: datetime | None,
+        before_response_id: int | None,
+        max_rows: int | None,
+        anonymous_token: UUID | str | None,
+        human_first: bool | None,
+    ) -> list[Record]: ...
+    async def get_scored_responses_for_question(
+        self,
+        conn: Connection,
+        *,
+        user_id: int | None,
+        question_id: str | None,
+        module_slug: str | None,
+        before_created_at: datetime | None,
+        before_response_id: int | None,
+        max_rows: int | None,
+        anonymous_token: UUID | str | None,
+        human_first: bool | None,
+    ) -> list[Record]: ...
+    async def get_latest_responses_with_latest_score(
+        self,
+        conn: Connection,
+        *,
+        user_id: int | None,
+        question_ids: Sequence[str | None] | None,
+        module_slug: str | None,
+        anonymous_token: UUID | str | None,
+        human_first: bool | None,
+    ) -> list[Record]: ...
     async def record_score(
         self,
         conn: Connection,

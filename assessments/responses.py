@@ -250,7 +250,13 @@ async def get_responses(
     """
     owner = check_owner(user_id, anonymous_token)
     page = check_page(owner, module_slug, question_id, limit, before)
-    return await map_in_slices(to_response, await queries.get_responses(conn, **page))
+    if page["question_id"] is not None:
+        rows = await queries.get_responses_for_question(conn, **page)
+    elif page["module_slug"] is not None:
+        rows = await queries.get_responses_for_module(conn, **page)
+    else:
+        rows = await queries.get_responses(conn, **page)
+    return await map_in_slices(to_response, rows)
 
 
 @overload
@@ -289,7 +295,8 @@ async def get_responses_for_question(
     """
     owner = check_owner(user_id, anonymous_token)
     question_id = check_identifier("question_id", question_id)
-    rows = await queries.get_responses_for_question(conn, **owner, question_id=question_id)
+    page = check_page(owner, None, question_id, None, None)
+    rows = await queries.get_responses_for_question(conn, **page)
     return await map_in_slices(to_response, rows)
 
 

@@ -132,9 +132,13 @@ async def get_responses_with_latest_score(
     """
     owner = check_owner(user_id, anonymous_token)
     page = check_page(owner, module_slug, question_id, limit, before)
-    rows = await queries.get_responses_with_latest_score(
-        conn, **page, human_first=check_bool("human_first", human_first)
-    )
+    page["human_first"] = check_bool("human_first", human_first)
+    if page["question_id"] is not None:
+        rows = await queries.get_scored_responses_for_question(conn, **page)
+    elif page["module_slug"] is not None:
+        rows = await queries.get_scored_responses_for_module(conn, **page)
+    else:
+        rows = await queries.get_responses_with_latest_score(conn, **page)
     return await map_in_slices(to_scored_response, rows)
 
 

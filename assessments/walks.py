@@ -26,14 +26,14 @@ async def iter_batches(
     conn: Connection, filters: Mapping[str, Any], batch_size: int
 ) -> AsyncIterator[list[Record]]:
     """Yield the rows of each query of `iter_responses`, whose arguments *filters* are."""
-    arguments, is_owned = _check(filters, batch_size)
-    query = queries.iter_owner_responses if is_owned else queries.iter_responses
-    after = None
-    while rows := await query(conn, after_response_id=after, **arguments):
+    arguments, keys = _check(filters, batch_size)
+    query = queries.iter_owner_responses if len(keys) > 1 else queries.iter_responses
+    cursor = dict.fromkeys(keys)
+    while rows := await query(conn, **_after(cursor), **arguments):
         yield rows
         if len(rows) < arguments["max_rows"]:
             return  # another query would read on to the end of the table
-        after = restore_types({"response_id": rows[-1]["response_id"]})["response_id"]
+        cursor = restore_types({name: rows[-1][name] for name in cursor})
 
 
 async def iter_batches_with_scores(
@@ -43,15 +43,16 @@ async def iter_batches_with_scores(
 
     The rows of a response are in one batch, unless they alone are more than one.
     """
-    arguments, is_owned = _check(filters, batch_size)
+    arguments, keys = _check(filters, batch_size)
     query = (
-        queries.iter_owner_responses_with_scores if is_owned else queries.iter_responses_with_scores
+        queries.iter_owner_responses_with_scores
+        if len(keys) > 1
+        else queries.iter_responses_with_scores
     )
-    cursor = dict.fromkeys(("response_id", "scored_at", "score_id"))
+    cursor = dict.fromkeys((*keys, "scored_at", "score_id"))
     is_full = True
     while is_full:
-        after = {f"after_{name}": value for name, value in cursor.items()}
-        rows = await query(conn, **after, **arguments)
+        rows = await query(conn, **_after(cursor), **arguments)
         is_full = len(rows) == arguments["max_rows"]
         if is_full and rows[0]["response_id"] != rows[-1]["response_id"]:
             # The last response may have more scores: the next batch begins with it.
@@ -62,8 +63,15 @@ async def iter_batches_with_scores(
             cursor = restore_types({name: rows[-1][name] for name in cursor})
 
 
-def _check(filters: Mapping[str, Any], batch_size: int) -> tuple[dict[str, Any], bool]:
-    """Return the parameters of a walk's query, and whether it is an owner's."""
+def _after(cursor: dict[str, Any]) -> dict[str, Any]:
+    return {f"after_{name}": value for name, value in cursor.items()}
+
+
+def _check(filters: Mapping[str, Any], batch_size: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the parameters of a walk's query and the columns that it is in the order of.
+
+    An owner's walk is in the order of the owner's index, everybody's in that of the primary key.
+    """
     arguments = {
         "module_slug": check_optional(check_identifier, "module_slug", filters["module_slug"]),
         "question_id": check_optional(check_identifier, "question_id", filters["question_id"]),
@@ -73,5 +81,5 @@ def _check(filters: Mapping[str, Any], batch_size: int) -> tuple[dict[str, Any],
     }
     owner = filters["user_id"], filters["anonymous_token"]
     if owner == (None, None):
-        return arguments, False
-    return arguments | check_owner(*owner), True
+        return arguments, ("response_id",)
+    return arguments | check_owner(*owner), ("created_at", "response_id")

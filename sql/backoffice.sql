@@ -23,9 +23,8 @@ ORDER BY response_id;
 -- last row seen.
 -- Scans assessment_responses_pkey from the cursor on and probes idx_assessment_scores_response_id
 -- for each row until max_rows are found: scored rows cost nothing behind the cursor and one probe
--- each ahead of it. With latest_attempts_only, each unscored row is one more probe: the user's
--- attempts at the question through idx_assessment_responses_question, the anonymous owner's newer
--- responses through idx_assessment_responses_anon.
+-- each ahead of it. With latest_attempts_only, each unscored row is one more probe, for newer
+-- attempts: idx_assessment_responses_user_question or idx_assessment_responses_anon_question.
 WITH unscored AS (
     SELECT candidate.response_id
     FROM assessment_responses AS candidate
@@ -102,10 +101,12 @@ ORDER BY response_id
 LIMIT :max_rows::bigint;
 
 
--- name: iter_owner_responses(user_id, anonymous_token, module_slug, question_id, since, until, after_response_id, max_rows)
--- One batch of the same iteration over the responses of either owner. A null owner matches nothing.
--- Each batch reads the owner's rows through idx_assessment_responses_user_id and
--- idx_assessment_responses_anon, and sorts those beyond the cursor.
+-- name: iter_owner_responses(user_id, anonymous_token, module_slug, question_id, since, until, after_created_at, after_response_id, max_rows)
+-- One batch of an iteration over the responses of either owner, oldest first: by created_at, then
+-- key. A null owner matches nothing.
+-- Two ordered scans from the cursor on, of idx_assessment_responses_user_id and
+-- idx_assessment_responses_anon, merged without a sort, until max_rows match: a whole iteration
+-- reads the owner's rows once.
 (
     SELECT
         response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
@@ -113,13 +114,15 @@ LIMIT :max_rows::bigint;
     FROM assessment_responses
     WHERE
         user_id = :user_id::bigint
-        AND response_id > coalesce(:after_response_id::bigint, 0)
+        AND (created_at, response_id) > (
+            coalesce(:after_created_at::timestamptz, '-infinity'::timestamptz),
+            coalesce(:after_response_id::bigint, 0)
+        )
         AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
         AND (:question_id::text IS NULL OR question_id = :question_id::text)
         AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
         AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
-    -- The sum keeps the planner from scanning the whole primary key in search of one owner.
-    ORDER BY response_id + 0
+    ORDER BY created_at, response_id
     LIMIT :max_rows::bigint
 )
 UNION ALL
@@ -130,15 +133,18 @@ UNION ALL
     FROM assessment_responses
     WHERE
         anonymous_token = :anonymous_token::uuid
-        AND response_id > coalesce(:after_response_id::bigint, 0)
+        AND (created_at, response_id) > (
+            coalesce(:after_created_at::timestamptz, '-infinity'::timestamptz),
+            coalesce(:after_response_id::bigint, 0)
+        )
         AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
         AND (:question_id::text IS NULL OR question_id = :question_id::text)
         AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
         AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
-    ORDER BY response_id + 0
+    ORDER BY created_at, response_id
     LIMIT :max_rows::bigint
 )
-ORDER BY response_id
+ORDER BY created_at, response_id
 LIMIT :max_rows::bigint;
 
 
@@ -192,40 +198,50 @@ FROM (
 ORDER BY b.response_id, b.scored_at, b.score_id;
 
 
--- name: iter_owner_responses_with_scores(user_id, anonymous_token, module_slug, question_id, since, until, after_response_id, after_scored_at, after_score_id, max_rows)
--- One batch of the same iteration over the responses of either owner. A null owner matches nothing.
--- Each batch finds the owner's rows as iter_owner_responses does, through
--- idx_assessment_responses_user_id and idx_assessment_responses_anon, then probes
--- assessment_responses_pkey and idx_assessment_scores_response_id once for each response.
+-- name: iter_owner_responses_with_scores(user_id, anonymous_token, module_slug, question_id, since, until, after_created_at, after_response_id, after_scored_at, after_score_id, max_rows)
+-- One batch of the iteration of iter_owner_responses, with the submission key and the scores, as
+-- iter_responses_with_scores has them.
+-- The scans of idx_assessment_responses_user_id and idx_assessment_responses_anon, until
+-- max_rows + 1 responses match, and one probe of idx_assessment_scores_response_id for each.
 WITH page AS (
     (
-        SELECT response_id
+        SELECT
+            response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+            content_id, answer_text, answer_metadata, created_at, submission_key
         FROM assessment_responses
         WHERE
             user_id = :user_id::bigint
-            AND response_id >= coalesce(:after_response_id::bigint, 0)
+            AND (created_at, response_id) >= (
+                coalesce(:after_created_at::timestamptz, '-infinity'::timestamptz),
+                coalesce(:after_response_id::bigint, 0)
+            )
             AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
             AND (:question_id::text IS NULL OR question_id = :question_id::text)
             AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
             AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
-        ORDER BY response_id + 0
+        ORDER BY created_at, response_id
         LIMIT :max_rows::bigint + 1
     )
     UNION ALL
     (
-        SELECT response_id
+        SELECT
+            response_id, anonymous_token, user_id, question_id, module_slug, learning_outcome_id,
+            content_id, answer_text, answer_metadata, created_at, submission_key
         FROM assessment_responses
         WHERE
             anonymous_token = :anonymous_token::uuid
-            AND response_id >= coalesce(:after_response_id::bigint, 0)
+            AND (created_at, response_id) >= (
+                coalesce(:after_created_at::timestamptz, '-infinity'::timestamptz),
+                coalesce(:after_response_id::bigint, 0)
+            )
             AND (:module_slug::text IS NULL OR module_slug = :module_slug::text)
             AND (:question_id::text IS NULL OR question_id = :question_id::text)
             AND created_at >= coalesce(:since::timestamptz, '-infinity'::timestamptz)
             AND created_at < coalesce(:until::timestamptz, 'infinity'::timestamptz)
-        ORDER BY response_id + 0
+        ORDER BY created_at, response_id
         LIMIT :max_rows::bigint + 1
     )
-    ORDER BY response_id
+    ORDER BY created_at, response_id
     LIMIT :max_rows::bigint + 1
 )
 
@@ -240,8 +256,7 @@ FROM (
         r.learning_outcome_id, r.content_id, r.answer_text, r.answer_metadata, r.created_at,
         r.submission_key, s.score_id, s.score_data, s.model_id, s.prompt_version,
         s.created_at AS scored_at
-    FROM page AS p
-    INNER JOIN assessment_responses AS r ON p.response_id = r.response_id
+    FROM page AS r
     LEFT JOIN LATERAL (
         SELECT
             own.score_id, own.score_data, own.model_id, own.prompt_version, own.created_at
@@ -250,12 +265,12 @@ FROM (
         ORDER BY own.created_at, own.score_id
     ) AS s ON TRUE
     WHERE
-        r.response_id > coalesce(:after_response_id::bigint, 0)
+        r.response_id <> coalesce(:after_response_id::bigint, 0)
         OR (s.created_at, s.score_id) > (:after_scored_at::timestamptz, :after_score_id::bigint)
-    ORDER BY r.response_id, s.created_at, s.score_id
+    ORDER BY r.created_at, r.response_id, s.created_at, s.score_id
     LIMIT :max_rows::bigint
 ) AS b
-ORDER BY b.response_id, b.scored_at, b.score_id;
+ORDER BY b.created_at, b.response_id, b.scored_at, b.score_id;
 
 
 -- name: count_anonymous_responses(older_than, max_rows)$

@@ -26,8 +26,11 @@ _SETTINGS = (
 )
 # What a read may be restricted to; a new response has them in any case.
 _FILTERS = frozenset({"module_slug", "question_id", "question_ids"})
-_FILTERED = ("get_responses", "get_latest_responses", "get_unscored", "iter_", "cli.report_")
-_UNFILTERED = "get_responses_for_question"
+_FILTERED = (
+    *("get_responses", "get_scored_responses", "get_latest_responses", "get_unscored", "iter_"),
+    "cli.report_",
+)
+_REQUIRED = {"_for_module": "module_slug", "_for_question": "question_id"}
 _CONSTANTS: Arguments = {
     "max_rows": str(_ROWS),
     "answer_text": "an answer",
@@ -57,11 +60,12 @@ class Sample:
 
     def select(self, query: str) -> Arguments:
         """Return the arguments of *query*, without those that are null."""
-        optional = query.startswith(_FILTERED) and query != _UNFILTERED and not self.is_filtered
+        optional = query.startswith(_FILTERED) and not self.is_filtered
+        required = {name for suffix, name in _REQUIRED.items() if query.endswith(suffix)}
         given = {
             name: self.arguments.get(name)
             for name in queries.driver_adapter.var_sorted[query]
-            if not (optional and name in _FILTERS)
+            if name in required or not (optional and name in _FILTERS)
         }
         # A response has one owner, and is claimed for a user.
         has_user = self.arguments["user_id"] is not None
@@ -106,7 +110,7 @@ async def _read_owner(conn: Any, owners: list[Any], place: int) -> _Owner:
         "user_id": int(user["owner_id"]) if user else None,
         "anonymous_token": UUID(token["owner_id"]) if token else None,
     }
-    others = ("module_slug", "question_id", "before_created_at", "before_response_id")
+    others = ("before_created_at", "before_response_id")
     rows = await queries.get_responses(
         conn,
         **ids | ({"anonymous_token": None} if user else {}),

@@ -25,11 +25,19 @@ CREATE INDEX idx_assessment_responses_anon
 ON assessment_responses (anonymous_token, created_at DESC, response_id DESC)
 WHERE (anonymous_token IS NOT NULL);
 
+CREATE INDEX idx_assessment_responses_anon_module
+ON assessment_responses (anonymous_token, module_slug, created_at DESC, response_id DESC)
+WHERE (anonymous_token IS NOT NULL);
+
+CREATE INDEX idx_assessment_responses_anon_question
+ON assessment_responses (anonymous_token, question_id, created_at DESC, response_id DESC)
+WHERE (anonymous_token IS NOT NULL);
+
 CREATE INDEX idx_assessment_responses_module
-ON assessment_responses (module_slug);
+ON assessment_responses (module_slug, response_id);
 
 CREATE INDEX idx_assessment_responses_question
-ON assessment_responses (question_id, user_id);
+ON assessment_responses (question_id, response_id);
 
 CREATE UNIQUE INDEX idx_assessment_responses_submission_key
 ON assessment_responses (submission_key)
@@ -37,6 +45,14 @@ WHERE (submission_key IS NOT NULL);
 
 CREATE INDEX idx_assessment_responses_user_id
 ON assessment_responses (user_id, created_at DESC, response_id DESC)
+WHERE (user_id IS NOT NULL);
+
+CREATE INDEX idx_assessment_responses_user_module
+ON assessment_responses (user_id, module_slug, created_at DESC, response_id DESC)
+WHERE (user_id IS NOT NULL);
+
+CREATE INDEX idx_assessment_responses_user_question
+ON assessment_responses (user_id, question_id, created_at DESC, response_id DESC)
 WHERE (user_id IS NOT NULL);
 
 COMMENT ON TABLE assessment_responses IS

@@ -135,7 +135,7 @@ async def test_an_index_missing_or_invalid(
     assert subject == ("indexes", "warning")
     assert found["message"] == f"index {INDEX} is {state}"
     assert found["remedy"] == remedy
-    assert {"get_responses", "claim_assessment_responses"} <= {*found["queries"]}
+    assert {"get_responses", "delete_responses"} <= {*found["queries"]}
     assert all(INDEX in promised_indexes(name) for name in found["queries"])
     assert strict.errors.endswith(": with --strict a warning counts\n")
 

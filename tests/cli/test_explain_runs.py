@@ -78,18 +78,20 @@ async def test_every_query_runs_and_nothing_stays(filled: Database) -> None:
 
 async def test_arguments_are_of_a_typical_and_of_the_heaviest_owner(filled: Database) -> None:
     """The owner with the most responses and the one in the middle; filters make a third run."""
-    found = await analyze(filled, "get_responses", "claim_assessment_responses", "iter_responses")
+    found = await analyze(
+        filled, "get_latest_responses", "claim_assessment_responses", "iter_responses"
+    )
 
     assert found["samples"] == [
         {"name": "typical owner", "user_responses": 2, "anonymous_responses": 3},
         {"name": "heaviest owner", "user_responses": 5, "anonymous_responses": 3},
     ]
-    pages, claims, walks = (query["runs"] for query in found["queries"])
-    assert [(run["sample"], run["rows"]) for run in pages] == [
-        *(("typical owner", 5), ("heaviest owner", 8), ("heaviest owner, filtered", 1)),
+    latest, claims, walks = (query["runs"] for query in found["queries"])
+    assert [run["sample"] for run in latest] == [
+        *("typical owner", "heaviest owner", "heaviest owner, filtered"),
     ]
-    assert pages[1]["arguments"] == ["anonymous_token", "max_rows", "user_id"]
-    assert {"module_slug", "question_id"} <= set(pages[2]["arguments"])
+    assert latest[1]["arguments"] == ["anonymous_token", "user_id"]
+    assert "module_slug" in latest[2]["arguments"]
     assert [(run["sample"], run["rows"]) for run in claims] == [
         *(("typical owner", 1), ("heaviest owner", 0)),
     ]

@@ -38,7 +38,8 @@ LOOP, CHECK = pages.blocks(PAGE, "sh", "Applying")
 (BACK,) = pages.blocks(PAGE, "sh", "Rolling back")
 END, MARK = pages.blocks(PAGE, "sh", "When a deploy was killed")
 SAME_SHELL = LOOP[: LOOP.index("attempt")]
-CONCURRENT = IDS[3]
+CONCURRENT = IDS[3:]
+FORMS = [*IDS[:4], IDS[8]]  # 0005 to 0008 are of the form of 0004, 0010 is of that of 0009
 LOCK_TIMEOUT = 2.0
 HANGS = 60
 
@@ -148,7 +149,7 @@ async def give_up_once(
     """
     async with holder.transaction():
         await write(holder, migration)
-        if migration == CONCURRENT:
+        if migration in CONCURRENT:
             building = await until_deploy_waits(watch)
             enough = len(seen.seconds) + 20
             while len(seen.seconds) < enough:
@@ -158,10 +159,10 @@ async def give_up_once(
             first = await until_deploy_blocks_a_call(watch)
             await until_deploy_waits(watch, but=first)
     output = await output_of(process)
-    assert ("due to lock timeout" in output) == (migration != CONCURRENT)
+    assert ("due to lock timeout" in output) == (migration not in CONCURRENT)
 
 
-@pytest.mark.parametrize("migration", IDS)
+@pytest.mark.parametrize("migration", FORMS)
 async def test_a_deploy_under_traffic_fails_no_call(
     empty_database: str,
     empty: Connection,
@@ -249,7 +250,7 @@ async def test_old_code_works_after_a_migration_and_after_its_rollback(
             await every_call(empty)
 
 
-@pytest.mark.parametrize("missing", IDS[2:])
+@pytest.mark.parametrize("missing", IDS[2:4])
 async def test_submissions_need_the_migrations_that_added_the_key(
     empty_database: str, empty: Connection, conn: Connection, missing: str
 ) -> None:
@@ -266,7 +267,7 @@ async def test_submissions_need_the_migrations_that_added_the_key(
     await submit(empty, **owner)
 
 
-@pytest.mark.parametrize("migration", IDS)
+@pytest.mark.parametrize("migration", FORMS)
 async def test_a_deploy_killed_at_a_lock_is_repaired_by_the_runbook_and_the_next(
     empty_database: str, empty: Connection, holder: Connection, conn: Connection, migration: str
 ) -> None:
@@ -283,16 +284,16 @@ async def test_a_deploy_killed_at_a_lock_is_repaired_by_the_runbook_and_the_next
             await until_deploy_waits(empty)
             await kill(process)
         assert await empty.fetchval("SELECT count(*) FROM yoyo_lock") == 1
-        assert await empty.fetchval(active) or migration != CONCURRENT
+        assert await empty.fetchval(active) or migration not in CONCURRENT
 
         await run(empty_database, END)
 
         assert not await empty.fetchval(active)
-        assert await empty.fetchval(half_built) == (migration == CONCURRENT)
+        assert await empty.fetchval(half_built) == (migration in CONCURRENT)
     await deploy(empty_database, empty, conn)
 
 
-@pytest.mark.parametrize("migration", IDS[2:])
+@pytest.mark.parametrize("migration", FORMS[2:])
 async def test_a_deploy_killed_before_its_mark_is_repaired_by_the_runbook(
     empty_database: str, empty: Connection, holder: Connection, conn: Connection, migration: str
 ) -> None:
@@ -305,7 +306,7 @@ async def test_a_deploy_killed_before_its_mark_is_repaired_by_the_runbook(
             await kill(process)
         await run(empty_database, END)
 
-    if migration != CONCURRENT:
+    if migration not in CONCURRENT:
         again = await yoyo("apply", empty_database)
         assert again.returncode != 0
         assert "already exists" in again.stderr
@@ -359,10 +360,10 @@ async def test_a_deploy_that_finds_another_at_work_fails_and_changes_nothing(
     empty_database: str, empty: Connection, holder: Connection, conn: Connection
 ) -> None:
     """While one builds the index a second fails with LockTimeout, and the first completes."""
-    await bring_to(empty_database, CONCURRENT)
+    await bring_to(empty_database, CONCURRENT[0])
     async with shell(empty_database, LOOP) as first:
         async with holder.transaction():
-            await write(holder, CONCURRENT)
+            await write(holder, CONCURRENT[0])
             await until_deploy_waits(empty)
 
             second = await yoyo("apply", empty_database)

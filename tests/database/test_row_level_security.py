@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -210,15 +211,22 @@ QUERIES_OF = {
 QUERIES_OF["app"] = set(PROMISING).difference(*QUERIES_OF.values())
 
 
+OWNERS = re.compile(r"(?<=responses_(?:user|anon))_(?:id|question|module)$")
+
+
 @pytest.mark.usefixtures("many")
 async def test_every_query_keeps_its_indexes_under_the_policies(login: Login) -> None:
     """Each query uses the indexes it promises, and a setting is evaluated once."""
     for role, names in QUERIES_OF.items():
         conn = await login(role)
         for name in names:
+            # The policies need columns, so no scan is index-only: of the indexes that begin with
+            # the owner, whose ten rows they all find, PostgreSQL may take another.
             plan = await generic_plan(conn, name)
-            more = indexes(plan) - promised_indexes(name)
-            assert promised_indexes(name) <= indexes(plan), f"{name}\n{plan}"
+            promised = {OWNERS.sub("", index) for index in promised_indexes(name)}
+            used = {OWNERS.sub("", index) for index in indexes(plan)}
+            more = used - promised
+            assert promised <= used, f"{name}\n{plan}"
             assert more <= {"assessment_responses_pkey"}, f"{name}\n{plan}"  # a score's policy
             assert "Seq Scan" not in plan, f"{name}\n{plan}"
             assert "current_setting" not in plan, f"{name}\n{plan}"  # but in an InitPlan, once

@@ -63,7 +63,7 @@ _SCORING: list[tuple[int, Act]] = [
     (0, lambda pool, _: record_score(pool, response_id=1, score_data={"points": 1})),
     (0, lambda pool, user: get_responses_with_latest_score(pool, user_id=user, limit=20)),
 ]
-_BESIDE = dict(zip(IDS, (_HOST, _STUDENTS, _SCORING, _SCORING), strict=True))
+_BESIDE = dict.fromkeys(IDS, _SCORING) | {IDS[0]: _HOST, IDS[1]: _STUDENTS}
 """The calls that do not need what a migration creates."""
 
 

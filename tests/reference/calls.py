@@ -32,14 +32,14 @@ CURSOR = {"before_created_at": "'2025-04-15 04:00+00'", "before_response_id": "3
 DATES = {"since": "'2025-03-01'", "until": "'2025-06-01'"}
 AFTER = {"after_response_id": "30000"}
 EVERYBODY = {"from the beginning": {}, "from the middle": AFTER}
-OWNER_WALKS = {"user 1": USER, "user 1 from the middle": USER | AFTER, "a token": TOKEN}
-HUMAN = {"human first": {"human_first": "TRUE"}}
-PAGE_FILTERS = {
-    "module": MODULE,
-    "question": QUESTION,
-    "cursor": CURSOR,
-    "limit 20": {"max_rows": "20"},
+OWNER_WALKS = {
+    "user 1": USER,
+    "user 1 from the middle": USER | AFTER | {"after_created_at": "'2025-04-15 04:00+00'"},
+    "a token": TOKEN,
 }
+HUMAN = {"human first": {"human_first": "TRUE"}}
+PAGE_FILTERS = {"cursor": CURSOR, "limit 20": {"max_rows": "20"}}
+MODULE_FILTER = {"module": MODULE}
 LATEST_FILTERS = {"module": MODULE, "20 questions": {"question_ids": TWENTY}}
 ITER_FILTERS = {"module": MODULE, "question": QUESTION, "dates": DATES}
 A_HUNDRED = {"max_rows": "100"}
@@ -92,8 +92,13 @@ CASES: dict[str, Case] = {
     "get_submitted_responses": Case({"10, keys taken": {}, "10, new keys": NEW_KEYS}, {}, COLUMNS),
     "get_response": Case(OWNERS, always={"response_id": "30000"}),
     "get_responses": Case(OWNERS, PAGE_FILTERS),
+    "get_responses_for_module": Case(OWNERS, PAGE_FILTERS, MODULE),
+    "get_responses_for_question": Case(OWNERS, MODULE_FILTER | PAGE_FILTERS, QUESTION),
     "get_responses_with_latest_score": Case(OWNERS, PAGE_FILTERS | HUMAN),
-    "get_responses_for_question": Case(OWNERS, always=QUESTION),
+    "get_scored_responses_for_module": Case(OWNERS, PAGE_FILTERS | HUMAN, MODULE),
+    "get_scored_responses_for_question": Case(
+        OWNERS, MODULE_FILTER | PAGE_FILTERS | HUMAN, QUESTION
+    ),
     "get_latest_responses": Case(OWNERS, LATEST_FILTERS),
     "get_latest_responses_with_latest_score": Case(OWNERS, LATEST_FILTERS | HUMAN),
     "lock_claim": Case({"a token, user 1": USER | TOKEN}),
@@ -153,32 +158,27 @@ CASES: dict[str, Case] = {
     "iter_owner_responses_with_scores": Case(OWNER_WALKS, ITER_FILTERS, A_HUNDRED),
 }
 
-_PAGE = "A page filtered by module or question reads the owner's rows until it is full."
 _INTERSECTION = "The token's index is intersected with all responses to the question."
-_LATEST = "The keys of all of the owner's responses, or of those to the questions, are sorted."
+_LATEST = "All of the owner's responses in the module are read, or those to the questions."
 _BACKLOG = "The backlog reads from its cursor on until it has found so many."
 _WALK = "A batch reads from its cursor on until so many match."
-_OWNER_WALK = "Each batch of one owner reads all of the owner's rows beyond the cursor."
+_ENTRIES = "Each row claimed is a new entry in each index."
 _SUMS = "One row counts what was found or stored."
 _EXPIRED = "What is too young is read past, owner by owner."
 _COUNT = {"all are old": _SUMS, "half are old": _SUMS, "none is old": _EXPIRED}
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
-    "get_responses": dict.fromkeys(("module", "question"), _PAGE),
-    "get_responses_with_latest_score": dict.fromkeys(("module", "question"), _PAGE),
-    "get_responses_for_question": {"a token": _INTERSECTION, "both": _INTERSECTION},
-    "get_latest_responses": dict.fromkeys(("user 1", "both"), _LATEST),
-    "get_latest_responses_with_latest_score": dict.fromkeys(("user 1", "both"), _LATEST),
+    "get_latest_responses": {"module": _LATEST},
+    "get_latest_responses_with_latest_score": {"module": _LATEST},
     "get_unscored_responses": {
         **dict.fromkeys(("never scored", "not by p1", "module", "question"), _BACKLOG),
         "latest attempts": _INTERSECTION,
     },
     "iter_responses": dict.fromkeys(("module", "question", "dates"), _WALK),
     "iter_responses_with_scores": dict.fromkeys(("module", "question", "dates"), _WALK),
-    "iter_owner_responses": dict.fromkeys(("user 1", "user 1 from the middle"), _OWNER_WALK),
-    "iter_owner_responses_with_scores": dict.fromkeys(
-        ("user 1", "user 1 from the middle"), _OWNER_WALK
-    ),
+    "iter_owner_responses": dict.fromkeys(("module", "question"), _WALK),
+    "iter_owner_responses_with_scores": dict.fromkeys(("module", "question"), _WALK),
+    "claim_assessment_responses": {"a token, user 2": _ENTRIES},
     "count_anonymous_responses": _COUNT,
     "count_responses": _COUNT,
     "cli.import_responses": {"10 new": _SUMS},

@@ -123,8 +123,8 @@ def render(facts: Facts) -> str:
 
 def _files() -> list[Path]:
     order = (
-        *("submissions", "responses", "scores", "backoffice", "transfer", "report", "explain"),
-        "check",
+        *("submissions", "responses", "scores", "scored_responses", "backoffice", "transfer"),
+        *("report", "explain", "check"),
     )
     return sorted(folder("sql").rglob("*.sql"), key=lambda path: order.index(path.stem))
 

@@ -1,0 +1,13 @@
+-- squawk-disable-assume-in-transaction
+-- Loses no data. Builds the index as it was before.
+--
+-- Locks:    SHARE UPDATE EXCLUSIVE on assessment_responses: reads and writes go on.
+
+SET lock_timeout = '600s';
+SET statement_timeout = '3600s';
+
+DROP INDEX CONCURRENTLY IF EXISTS idx_assessment_responses_module;
+
+-- squawk-ignore prefer-robust-stmts
+CREATE INDEX CONCURRENTLY idx_assessment_responses_module
+ON assessment_responses (module_slug);
