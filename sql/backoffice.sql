@@ -274,7 +274,8 @@ ORDER BY b.created_at, b.response_id, b.scored_at, b.score_id;
 
 
 -- name: count_anonymous_responses(older_than, max_rows)$
--- How many responses purge_anonymous_responses would erase. Reads idx_assessment_responses_anon.
+-- How many responses purge_anonymous_responses would erase. Reads as many entries of
+-- idx_assessment_responses_anon_created.
 SELECT pg_catalog.count(*)
 FROM (
     SELECT 1
@@ -282,17 +283,16 @@ FROM (
     WHERE
         anonymous_token IS NOT NULL
         AND created_at < pg_catalog.now() - :older_than::interval
-    ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
+    ORDER BY created_at, response_id
     LIMIT :max_rows::bigint
 ) AS expired;
 
 
 -- name: purge_anonymous_responses(older_than, max_rows)!
 -- Erases at most max_rows unclaimed responses older than the interval; the foreign key erases
--- their scores. Proceeds owner by owner, in the order of idx_assessment_responses_anon, which it
--- reads from its beginning and does not sort: past what is too young, index-only, until max_rows
--- are found. Deletes by assessment_responses_pkey. Waits for a claim in progress, and leaves what
--- that has taken.
+-- their scores. Oldest first: reads as many entries of idx_assessment_responses_anon_created.
+-- Deletes by assessment_responses_pkey. Waits for a claim in progress, and leaves what that has
+-- taken.
 DELETE FROM assessment_responses
 WHERE
     anonymous_token IS NOT NULL
@@ -304,15 +304,15 @@ WHERE
             WHERE
                 anonymous_token IS NOT NULL
                 AND created_at < pg_catalog.now() - :older_than::interval
-            ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
+            ORDER BY created_at, response_id
             LIMIT :max_rows::bigint
         ) AS expired
     )::bigint[]);
 
 
 -- name: count_responses(older_than, max_rows)$
--- How many responses purge_responses would erase. Reads idx_assessment_responses_user_id, then
--- idx_assessment_responses_anon.
+-- How many responses purge_responses would erase. Reads as many entries of
+-- idx_assessment_responses_user_created, then of idx_assessment_responses_anon_created.
 SELECT pg_catalog.count(*)
 FROM (
     (
@@ -321,7 +321,7 @@ FROM (
         WHERE
             user_id IS NOT NULL
             AND created_at < pg_catalog.now() - :older_than::interval
-        ORDER BY user_id ASC, created_at DESC, response_id DESC
+        ORDER BY created_at, response_id
         LIMIT :max_rows::bigint
     )
     UNION ALL
@@ -331,7 +331,7 @@ FROM (
         WHERE
             anonymous_token IS NOT NULL
             AND created_at < pg_catalog.now() - :older_than::interval
-        ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
+        ORDER BY created_at, response_id
         LIMIT :max_rows::bigint
     )
     LIMIT :max_rows::bigint
@@ -340,10 +340,10 @@ FROM (
 
 -- name: purge_responses(older_than, max_rows)!
 -- Erases at most max_rows responses of all owners older than the interval; the foreign key erases
--- their scores. Proceeds as purge_anonymous_responses does: through the users in the order of
--- idx_assessment_responses_user_id, then, if these are fewer than max_rows, through the anonymous
--- owners in that of idx_assessment_responses_anon. Deletes by assessment_responses_pkey. Waits for a
--- claim in progress, and erases what that has taken.
+-- their scores. Proceeds as purge_anonymous_responses does: through the users' in the order of
+-- idx_assessment_responses_user_created, then, if these are fewer than max_rows, through the
+-- anonymous owners' in that of idx_assessment_responses_anon_created. Deletes by
+-- assessment_responses_pkey. Waits for a claim in progress, and erases what that has taken.
 DELETE FROM assessment_responses
 WHERE response_id = any((
     SELECT pg_catalog.array_agg(expired.response_id)
@@ -354,7 +354,7 @@ WHERE response_id = any((
             WHERE
                 user_id IS NOT NULL
                 AND created_at < pg_catalog.now() - :older_than::interval
-            ORDER BY user_id ASC, created_at DESC, response_id DESC
+            ORDER BY created_at, response_id
             LIMIT :max_rows::bigint
         )
         UNION ALL
@@ -364,7 +364,7 @@ WHERE response_id = any((
             WHERE
                 anonymous_token IS NOT NULL
                 AND created_at < pg_catalog.now() - :older_than::interval
-            ORDER BY anonymous_token ASC, created_at DESC, response_id DESC
+            ORDER BY created_at, response_id
             LIMIT :max_rows::bigint
         )
         LIMIT :max_rows::bigint

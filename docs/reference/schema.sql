@@ -25,6 +25,10 @@ CREATE INDEX idx_assessment_responses_anon
 ON assessment_responses (anonymous_token, created_at DESC, response_id DESC)
 WHERE (anonymous_token IS NOT NULL);
 
+CREATE INDEX idx_assessment_responses_anon_created
+ON assessment_responses (created_at, response_id)
+WHERE (anonymous_token IS NOT NULL);
+
 CREATE INDEX idx_assessment_responses_anon_module
 ON assessment_responses (anonymous_token, module_slug, created_at DESC, response_id DESC)
 WHERE (anonymous_token IS NOT NULL);
@@ -42,6 +46,10 @@ ON assessment_responses (question_id, response_id);
 CREATE UNIQUE INDEX idx_assessment_responses_submission_key
 ON assessment_responses (submission_key)
 WHERE (submission_key IS NOT NULL);
+
+CREATE INDEX idx_assessment_responses_user_created
+ON assessment_responses (created_at, response_id)
+WHERE (user_id IS NOT NULL);
 
 CREATE INDEX idx_assessment_responses_user_id
 ON assessment_responses (user_id, created_at DESC, response_id DESC)

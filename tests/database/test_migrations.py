@@ -174,6 +174,7 @@ async def test_indexes_and_checks_have_their_documented_names(
         *("idx_assessment_responses_user_id", "idx_assessment_responses_anon"),
         *("idx_assessment_responses_question", "idx_assessment_responses_module"),
         *("idx_assessment_responses_user_question", "idx_assessment_responses_anon_question"),
+        *("idx_assessment_responses_user_created", "idx_assessment_responses_anon_created"),
         *("idx_assessment_responses_user_module", "idx_assessment_responses_anon_module"),
         *("idx_assessment_responses_submission_key", "idx_assessment_scores_response_id"),
     }

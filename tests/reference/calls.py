@@ -164,8 +164,7 @@ _BACKLOG = "The backlog reads from its cursor on until it has found so many."
 _WALK = "A batch reads from its cursor on until so many match."
 _ENTRIES = "Each row claimed is a new entry in each index."
 _SUMS = "One row counts what was found or stored."
-_EXPIRED = "What is too young is read past, owner by owner."
-_COUNT = {"all are old": _SUMS, "half are old": _SUMS, "none is old": _EXPIRED}
+_COUNT = {"all are old": _SUMS, "half are old": _SUMS}
 
 EXCEPTIONS: dict[str, dict[str, str]] = {
     "get_latest_responses": {"module": _LATEST},
@@ -182,8 +181,6 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "count_anonymous_responses": _COUNT,
     "count_responses": _COUNT,
     "cli.import_responses": {"10 new": _SUMS},
-    "purge_anonymous_responses": {"none is old": _EXPIRED},
-    "purge_responses": {"none is old": _EXPIRED},
 }
 """Calls that read, touch or sort more than what they return explains, and why: by query, then by
 the filter or the column that makes them do so."""

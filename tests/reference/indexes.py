@@ -36,6 +36,8 @@ REASONS = {
     "idx_assessment_responses_anon_question": "The same of a token, and the claim's look at them.",
     "idx_assessment_responses_user_module": "A user's pages within a module.",
     "idx_assessment_responses_anon_module": "The same of a token.",
+    "idx_assessment_responses_user_created": "Signed-in users' responses by age, for a purge.",
+    "idx_assessment_responses_anon_created": "Unclaimed responses by age, for a purge.",
     "idx_assessment_responses_submission_key": "One response a key: what makes a retry safe.",
     "assessment_scores_pkey": "The key.",
     "idx_assessment_scores_response_id": "A response's scores; the cascade from the response.",
