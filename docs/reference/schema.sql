@@ -38,10 +38,10 @@ ON assessment_responses (anonymous_token, question_id, created_at DESC, response
 WHERE (anonymous_token IS NOT NULL);
 
 CREATE INDEX idx_assessment_responses_module
-ON assessment_responses (module_slug, response_id);
+ON assessment_responses (module_slug);
 
 CREATE INDEX idx_assessment_responses_question
-ON assessment_responses (question_id, response_id);
+ON assessment_responses (question_id);
 
 CREATE UNIQUE INDEX idx_assessment_responses_submission_key
 ON assessment_responses (submission_key)

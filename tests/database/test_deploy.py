@@ -39,7 +39,7 @@ LOOP, CHECK = pages.blocks(PAGE, "sh", "Applying")
 END, MARK = pages.blocks(PAGE, "sh", "When a deploy was killed")
 SAME_SHELL = LOOP[: LOOP.index("attempt")]
 CONCURRENT = IDS[3:]
-FORMS = [*IDS[:4], IDS[8]]  # 0005 to 0008 are of the form of 0004, 0010 is of that of 0009
+FORMS = [*IDS[:4], IDS[8]]  # from 0005 on all but 0009 are of the form of 0004
 LOCK_TIMEOUT = 2.0
 HANGS = 60
 

@@ -29,8 +29,8 @@ REASONS = {
     "assessment_responses_pkey": "The key. Sets the order of row locks, and of everybody's walks.",
     "idx_assessment_responses_user_id": "A user's pages and walks; the cascade from `users`.",
     "idx_assessment_responses_anon": "The same for a token; the claim; the purge.",
-    "idx_assessment_responses_question": "Reports and walks of everybody's answers to a question.",
-    "idx_assessment_responses_module": "The same of a module.",
+    "idx_assessment_responses_question": "Reports by question; no query of the library's needs it.",
+    "idx_assessment_responses_module": "The same by module.",
     "idx_assessment_responses_user_question": "A user's attempts at a question, and the newest of "
     "each; the claim's look at what the user has answered.",
     "idx_assessment_responses_anon_question": "The same of a token, and the claim's look at them.",

@@ -6,7 +6,7 @@
 --           holds nobody up, so the timeouts are long. Only anonymous owners' rows are in the index.
 -- If it stops half-way it leaves an invalid index behind. Apply again: the first statement drops it.
 -- Undo:     the rollback drops the index.
--- depends: assessments-0011-user-created
+-- depends: assessments-0010-user-created
 -- transactional: false
 
 SET lock_timeout = '600s';

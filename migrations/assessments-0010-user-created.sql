@@ -6,7 +6,7 @@
 --           holds nobody up, so the timeouts are long. Only signed-in users' rows are in the index.
 -- If it stops half-way it leaves an invalid index behind. Apply again: the first statement drops it.
 -- Undo:     the rollback drops the index.
--- depends: assessments-0010-module
+-- depends: assessments-0009-question
 -- transactional: false
 
 SET lock_timeout = '600s';
