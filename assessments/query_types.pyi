@@ -157,11 +157,11 @@ class Queries:
         *,
         after_response_id: int | None,
         up_to_response_id: int | None,
-        module_slug: str | None,
-        question_id: str | None,
         model_id: str | None,
         prompt_version: str | None,
         skip_human_scored: bool | None,
+        module_slug: str | None,
+        question_id: str | None,
         latest_attempts_only: bool | None,
         max_rows: int | None,
     ) -> list[Record]: ...

@@ -21,25 +21,29 @@ ORDER BY response_id;
 -- latest_attempts_only, none that its owner has followed by a newer one to the same question; with
 -- skip_human_scored, none with a score without a model, a person's. The cursor is the key of the
 -- last row seen.
--- Scans assessment_responses_pkey from the cursor on and probes idx_assessment_scores_response_id
--- for each row until max_rows are found: scored rows cost nothing behind the cursor and one probe
--- each ahead of it. With latest_attempts_only, each unscored row is one more probe, for newer
--- attempts: idx_assessment_responses_user_question or idx_assessment_responses_anon_question.
+-- Merges two ordered scans from the cursor on, of assessment_responses_pkey, index-only, and of
+-- idx_assessment_scores_response_id, until max_rows are found: scored rows cost nothing behind the
+-- cursor, and ahead of it their keys and scores are read once. What is unscored is looked at
+-- through assessment_responses_pkey, and with latest_attempts_only through
+-- idx_assessment_responses_user_question or idx_assessment_responses_anon_question.
 WITH unscored AS (
-    SELECT candidate.response_id
-    FROM assessment_responses AS candidate
+    SELECT k.response_id
+    FROM assessment_responses AS k
+    LEFT JOIN assessment_scores AS s
+        ON
+            k.response_id = s.response_id
+            -- The same range: no score before the cursor is read.
+            AND s.response_id > coalesce(:after_response_id::bigint, 0)
+            AND s.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
     WHERE
-        candidate.response_id > coalesce(:after_response_id::bigint, 0)
-        AND candidate.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
-        AND (:module_slug::text IS NULL OR candidate.module_slug = :module_slug::text)
-        AND (:question_id::text IS NULL OR candidate.question_id = :question_id::text)
-        -- Counts and not NOT EXISTS, which may be planned as a merge join with all scores.
-        AND (
-            SELECT pg_catalog.count(*)
-            FROM assessment_scores AS s
-            WHERE
-                s.response_id = candidate.response_id
-                AND (
+        k.response_id > coalesce(:after_response_id::bigint, 0)
+        AND k.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
+    GROUP BY k.response_id
+    HAVING
+        CASE
+            WHEN
+                pg_catalog.count(s.response_id) FILTER (
+                    WHERE
                     (
                         (:model_id::text IS NULL OR s.model_id = :model_id::text)
                         AND (
@@ -48,29 +52,40 @@ WITH unscored AS (
                         )
                     )
                     OR (:skip_human_scored::boolean AND s.model_id IS NULL)
-                )
-        ) = 0
-        AND (
-            :latest_attempts_only::boolean IS NOT TRUE
-            OR (
+                ) > 0
+                THEN FALSE
+            -- In the CASE, or it would be looked at before the scores are; a count, or PostgreSQL
+            -- would first look at all responses.
+            ELSE (
                 SELECT pg_catalog.count(*)
-                FROM assessment_responses AS newer
+                FROM assessment_responses AS candidate
                 WHERE
-                    newer.user_id = candidate.user_id
-                    AND newer.question_id = candidate.question_id
-                    AND (newer.created_at, newer.response_id)
-                    > (candidate.created_at, candidate.response_id)
-            ) + (
-                SELECT pg_catalog.count(*)
-                FROM assessment_responses AS newer
-                WHERE
-                    newer.anonymous_token = candidate.anonymous_token
-                    AND newer.question_id = candidate.question_id
-                    AND (newer.created_at, newer.response_id)
-                    > (candidate.created_at, candidate.response_id)
-            ) = 0
-        )
-    ORDER BY candidate.response_id
+                    candidate.response_id = k.response_id
+                    AND (:module_slug::text IS NULL OR candidate.module_slug = :module_slug::text)
+                    AND (:question_id::text IS NULL OR candidate.question_id = :question_id::text)
+                    AND (
+                        :latest_attempts_only::boolean IS NOT TRUE
+                        OR (
+                            SELECT pg_catalog.count(*)
+                            FROM assessment_responses AS newer
+                            WHERE
+                                newer.user_id = candidate.user_id
+                                AND newer.question_id = candidate.question_id
+                                AND (newer.created_at, newer.response_id)
+                                > (candidate.created_at, candidate.response_id)
+                        ) + (
+                            SELECT pg_catalog.count(*)
+                            FROM assessment_responses AS newer
+                            WHERE
+                                newer.anonymous_token = candidate.anonymous_token
+                                AND newer.question_id = candidate.question_id
+                                AND (newer.created_at, newer.response_id)
+                                > (candidate.created_at, candidate.response_id)
+                        ) = 0
+                    )
+            ) = 1
+        END
+    ORDER BY k.response_id
     LIMIT :max_rows::bigint
 )
 
