@@ -16,7 +16,7 @@ WHERE
 
 
 -- name: get_responses(user_id, anonymous_token, before_created_at, before_response_id, max_rows)
--- The responses of either owner, newest f. A null owner matches nothing; a null cursor or
+-- The responses of either owner, newest first. A null owner matches nothing; a null cursor or
 -- max_rows does not restrict. The cursor is the last row of the page before.
 -- Two ordered scans, of idx_assessment_responses_user_id and idx_assessment_responses_anon,
 -- merged without a sort; each reads no more than max_rows rows.
@@ -92,7 +92,7 @@ LIMIT :max_rows::bigint;
 
 
 -- name: get_responses_for_question(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows)
--- The same to one question: by idx_assessment_responses_user_question and
+-- The same for one question: by idx_assessment_responses_user_question and
 -- idx_assessment_responses_anon_question. A null module does not restrict.
 (
     SELECT

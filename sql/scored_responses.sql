@@ -1,4 +1,4 @@
--- Each of an owner's responses with its latest score, newest response f.
+-- Each of an owner's responses with its latest score, newest response first.
 --
 -- This text is what runs; the form is explained in submissions.sql and in sql/README.md.
 
