@@ -2,7 +2,7 @@
 
 The statements are those of `submit_responses` and `record_scores`, without the transaction around
 them: each commits by itself, so what a row comes back for is stored. What is left out is refused,
-found, or sent again.
+found, or retried.
 """
 
 from __future__ import annotations

@@ -370,7 +370,7 @@ async def test_a_lock_timeout_is_its_item_s_alone_unless_all_are_blocked(
 async def test_a_row_that_cannot_be_decoded_is_stored_once(
     database: str, conn: Connection, other: Connection
 ) -> None:
-    """Where a codec of the host's is at fault, the calls say so, and nothing is sent again."""
+    """Where a codec of the host's is at fault, the calls say so, and nothing is retried."""
 
     async def init(connection: Connection) -> None:
         await connection.set_type_codec(

@@ -46,7 +46,7 @@ async def test_after_a_command_and_traffic_every_query_is_found(
         for text in found
         if "assessments.cli." not in text
     }
-    assert {"submit_response", "get_responses", "claim_assessment_responses"} <= texts.keys()
+    assert {"submit_response", "get_response", "claim_assessment_responses"} <= texts.keys()
     assert {"record_score", "get_scores", "lock_claim", "purge_responses"} <= texts.keys()
     assert [text for text in found if re.search(r"PREPARE|EXPLAIN|\$10\d", text)] == []
     assert min(found.values()) >= 1

@@ -294,13 +294,14 @@ class Model:
     ) -> list[Row]:
         del batch_size  # changes nothing that the caller sees
         owner = {name: asked.pop(name) for name in ("user_id", "anonymous_token") if name in asked}
-        return [
+        rows = [
             row
             for row in (self._owned(**owner) if owner else self.responses)
             if matches(row, asked)
             and (since is None or row["created_at"] >= since)
             and (until is None or row["created_at"] < until)
         ]
+        return newest_first(rows)[::-1] if owner else rows
 
     def iter_responses_with_scores(self, **asked: Any) -> list[Row]:
         rows = self.iter_responses(**asked)
