@@ -268,9 +268,9 @@ SELECT
 -- Moves the token's responses to the user, and with skip_answered leaves those to a question
 -- that the user has already answered. All responses to a question move or stay together.
 -- Finds the token's rows through idx_assessment_responses_anon_question, probes each once in
--- idx_assessment_responses_user_question and updates them by assessment_responses_pkey, as erasures, the
--- purge and scoring do: where the table holds the rows in the order of their keys, these do not
--- deadlock. Only after lock_claim, in the same transaction.
+-- idx_assessment_responses_user_question and updates them by assessment_responses_pkey, as
+-- erasures, the purge and scoring do: where the table holds the rows in the order of their keys,
+-- these do not deadlock. Only after lock_claim, in the same transaction.
 WITH answered AS (
     SELECT question_id
     FROM assessment_responses

@@ -114,8 +114,8 @@ ORDER BY p.created_at DESC, p.response_id DESC;
 
 
 -- name: get_scored_responses_for_question(user_id, anonymous_token, module_slug, question_id, before_created_at, before_response_id, max_rows, human_first)
--- The same for the rows of get_responses_for_question: by idx_assessment_responses_user_question and
--- idx_assessment_responses_anon_question, then idx_assessment_scores_response_id.
+-- The same for the rows of get_responses_for_question: by idx_assessment_responses_user_question
+-- and idx_assessment_responses_anon_question, then idx_assessment_scores_response_id.
 WITH page AS (
     (
         SELECT
