@@ -11,7 +11,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import permutations
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from assessments import AssessmentResponse, SubmissionConflict, UnknownResponse, UnknownUser
@@ -183,9 +182,8 @@ class Model:
         self, rows: Iterable[Row], older_than: Any, limit: int = 10_000, *, dry_run: bool = False
     ) -> int:
         until = datetime.now(timezone.utc) - older_than
-        expired = newest_first(row for row in rows if row["created_at"] < until)
-        expired.sort(key=lambda row: str(row["anonymous_token"]))
-        expired.sort(key=lambda row: row["user_id"] or inf)  # users first
+        expired = newest_first(row for row in rows if row["created_at"] < until)[::-1]
+        expired.sort(key=lambda row: row["user_id"] is None)  # users' first, the oldest first
         return len(expired[:limit]) if dry_run else self._erase(expired[:limit])
 
     def insert_user(self, user_id: int) -> int:
