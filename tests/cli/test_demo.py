@@ -25,6 +25,8 @@ from tests.helpers.commands import INTERRUPTIBLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.own_server
+
 DEMO = [sys.executable, "-m", "assessments", "demo"]
 
 needs_embedded = pytest.mark.skipif(

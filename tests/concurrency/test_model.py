@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-EXAMPLES = 120
+EXAMPLES = 60
 STEPS = 25
 WRITES = (
     *("submit_response", "submit_responses", "backdate") * 2,

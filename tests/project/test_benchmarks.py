@@ -14,6 +14,8 @@ from benchmarks.measure import Figure
 from benchmarks.targets import TARGETS, Target
 from tests.helpers.calls import FUNCTIONS
 
+pytestmark = pytest.mark.own_server
+
 FOLDER = Path(pages.__file__).parent
 REGENERATE = "run: python -m benchmarks --docs"
 NEEDS = {"peers": "psycopg"}

@@ -15,6 +15,8 @@ import assessments
 from assessments.queries import folder
 from tests.helpers import hosts
 
+pytestmark = pytest.mark.own_server
+
 ROOT = Path(assessments.__file__).parent.parent
 
 STORY = """
