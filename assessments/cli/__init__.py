@@ -6,6 +6,7 @@ Nothing here is imported by the library, and each command imports what it alone 
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from assessments.cli import check, explain, export, import_, options, purge, report
@@ -44,6 +45,9 @@ def _parser() -> options.Parser:
         description="Student answers and their AI scores in PostgreSQL.",
         epilog="Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage or a URL that cannot "
         "be used, 3 no connection to the server.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {metadata.version('assessments')}"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(

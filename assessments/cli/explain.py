@@ -30,6 +30,8 @@ def add_command(commands: Any) -> None:
         description="Prints the generic plan of each query, and marks with ! where it uses other "
         "indexes than the query's comment promises. Runs none of them without --analyze. Status 1 "
         "where --against finds changes.",
+        epilog="Exit status: 0 done, 1 failed or changed, 2 wrong usage, 3 no connection to the "
+        "server.",
     )
     options.add_database(explain)
     explain.add_argument(

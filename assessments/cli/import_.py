@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024
 _LONGEST_LINE = 64 * 1024 * 1024
 _ATTEMPTS = 5
+FORMAT = {"format": "assessments import", "format_version": 1}
 _SCORE_COLUMNS = ("number", "data", "model_id", "prompt_version", "created_at", "occurrence")
 
 
@@ -39,6 +43,7 @@ def add_command(commands: Any) -> None:
         "after a failure, or with a newer export: nothing is stored twice. Responses of users from "
         "another database are refused unless an option says who they are here; responses of "
         "anonymous owners need none.",
+        epilog=options.STATUSES,
     )
     options.add_database(command)
     command.add_argument(
@@ -47,7 +52,7 @@ def add_command(commands: Any) -> None:
         type=options.input_file,
         nargs="?",
         default="-",
-        help="default: stdin",
+        help="JSON Lines as export writes them without --csv; by default, standard input",
     )
     users = command.add_mutually_exclusive_group()
     users.add_argument(
@@ -70,6 +75,7 @@ def add_command(commands: Any) -> None:
         help="skip and report a line whose submission key is used by a different response here, "
         "instead of stopping there",
     )
+    options.add_json(command)
     command.set_defaults(run=run)
 
 
@@ -84,6 +90,17 @@ class _Tally:
     begun: bool = False
     complete: bool = False
 
+    def document(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            **FORMAT,
+            "is_complete": self.complete,
+            "imported": self.responses,
+            "imported_scores": self.scores,
+            "already_stored": self.existing,
+            "skipped": self.skipped,
+        }
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Store the responses; return the exit status."""
@@ -96,14 +113,18 @@ def run(arguments: argparse.Namespace) -> int:
         users = Users(this, mapping, arguments.same_users)
         with _open_input(arguments.file) as stream:
             await _import(
-                pool, _read_batches(stream, users), tally, skip_conflicts=arguments.skip_conflicts
+                *(pool, _read_batches(stream, users), tally),
+                total=_size(stream),
+                skip_conflicts=arguments.skip_conflicts,
             )
         tally.complete = True
 
     try:
         return runner.run(arguments.database, work)
     finally:
-        if tally.complete:
+        if tally.begun and arguments.as_json:
+            print(json.dumps(tally.document()))
+        elif tally.complete:
             skipped = f"; {tally.skipped:,} were skipped" if tally.skipped else ""
             print(
                 f"imported {tally.responses:,} responses with {tally.scores:,} scores; "
@@ -131,10 +152,22 @@ def _open_input(name: str) -> Iterator[BinaryIO]:
         yield stream
 
 
+def _size(stream: BinaryIO) -> int | None:
+    """Return the bytes of a file, or ``None`` for what has no size, such as a pipe."""
+    status = os.fstat(stream.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 async def _import(
-    pool: asyncpg.Pool[Any], batches: Iterator[_Batch], tally: _Tally, *, skip_conflicts: bool
+    pool: asyncpg.Pool[Any],
+    batches: Iterator[_Batch],
+    tally: _Tally,
+    *,
+    total: int | None,
+    skip_conflicts: bool,
 ) -> None:
-    with progress.counting("imported") as show:
+    size = 0
+    with progress.counting("imported", total) as show:
         for batch in batches:
             done = await batch.store(pool, skip_conflicts=skip_conflicts)
             conflicts = done["conflict_numbers"] or []
@@ -144,7 +177,8 @@ async def _import(
             tally.skipped += len(conflicts)
             for number in conflicts:
                 print(f"{batch.key_conflict(int(number))}: skipped", file=sys.stderr)
-            show(tally.responses + tally.existing)
+            size += batch.size
+            show(tally.responses + tally.existing, size)
 
 
 def _read_batches(stream: BinaryIO, users: Users) -> Iterator[_Batch]:
@@ -201,14 +235,14 @@ class _Batch:
     def __init__(self) -> None:
         self.numbers: list[int] = []
         self.keys: set[UUID] = set()
-        self._size = 0
+        self.size = 0
         self._responses: list[dict[str, Any]] = []
         self._scores: list[dict[str, Any]] = []
 
     @property
     def is_full(self) -> bool:
         """Whether it has enough lines for a statement."""
-        return len(self.numbers) == _BATCH or self._size >= _BATCH_BYTES
+        return len(self.numbers) == _BATCH or self.size >= _BATCH_BYTES
 
     def add(
         self, number: int, size: int, response: dict[str, Any], scores: list[dict[str, Any]]
@@ -216,7 +250,7 @@ class _Batch:
         """Add line *number*, of *size* bytes."""
         self.numbers.append(number)
         self.keys.add(response["submission_key"])
-        self._size += size
+        self.size += size
         self._responses.append(response)
         self._scores += [{**score, "number": len(self.numbers)} for score in scores]
 

@@ -90,7 +90,7 @@ class LineFormatter:
         self._response_id = row["response_id"]
         question_id = _encode_name(row["question_id"])
         module_slug = _encode_name(row["module_slug"])
-        answer_text, created_at = _encode(row["answer_text"]), _format(row["created_at"])
+        answer_text, created_at = _encode(row["answer_text"]), format_timestamp(row["created_at"])
         key = row["submission_key"] or _derive_key(
             f'[{self._response_id}, "{created_at}", {question_id}, {module_slug}, {answer_text}]'
         )
@@ -110,7 +110,7 @@ class LineFormatter:
         members = (
             f'"score_data": {row["score_data"]}, "model_id": {_encode_name(row["model_id"])}, '
             f'"prompt_version": {_encode_name(row["prompt_version"])}, '
-            f'"created_at": "{_format(row["scored_at"])}"'
+            f'"created_at": "{format_timestamp(row["scored_at"])}"'
         )
         self._size += len(members) if members.isascii() else len(members.encode())
         if row["scored_at"] != self._timed_at:  # equal scores have equal times
@@ -151,7 +151,8 @@ def _derive_key(parts: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
-def _format(value: datetime) -> str:
+def format_timestamp(value: datetime) -> str:
+    """Return *value* in ISO 8601, in UTC and to the microsecond."""
     return value.astimezone(timezone.utc).isoformat(timespec="microseconds")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from assessments.cli import jsonl
@@ -23,7 +23,6 @@ from assessments.validation.scalars import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from typing import NoReturn
     from uuid import UUID
 
@@ -34,8 +33,12 @@ _QUOTING = re.compile(
     r"|invalid \S+ value|unrecognized arguments)).*?( \(choose from [^()]*\))?",
     re.DOTALL,
 )
+STATUSES = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no connection to the server."
 _URL_GOES = "the URL of a database goes to --database"
 _ID = re.compile(r"[0-9]{1,19}")  # not more: int() refuses very long text, and argparse quotes it
+_MISSING = "the following arguments are required: --database"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_AGE = re.compile(r"([0-9]{1,9})([dwh])")
 _UNITS = {"d": "days", "w": "weeks", "h": "hours"}
 
 
@@ -47,6 +50,8 @@ class Parser(argparse.ArgumentParser):
         if quoting := _QUOTING.fullmatch(message):
             hint = f"; {_URL_GOES}" if "://" in message else ""
             message = f"{quoting[1]}{quoting[2] or ''}{hint}"
+        elif message.startswith(_MISSING):
+            message += "; give --database URL, or set DATABASE_URL"
         super().error(message)
 
 
@@ -66,7 +71,30 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         type=_database,
         default=url,
         required=not url,
-        help="postgresql://… of the database; by default, $DATABASE_URL",
+        help="postgresql://… of the database; by default, DATABASE_URL of the environment, where "
+        "a list of processes does not show its password",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Give *parser* the option ``--json``."""
+    parser.add_argument(
+        "--json", action="store_true", dest="as_json", help="print the result as one JSON object"
+    )
+
+
+def add_times(parser: argparse.ArgumentParser) -> None:
+    """Give *parser* the options ``--since`` and ``--until``."""
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        type=time,
+        help="only responses created then or later; TIME is a date (2026-11-24: its midnight in "
+        "UTC), a timestamp with its offset (2026-11-24T09:00:00+01:00) or an age (7d, 12w, 36h: "
+        "so long ago)",
+    )
+    parser.add_argument(
+        "--until", metavar="TIME", type=time, help="only responses created before then"
     )
 
 
@@ -103,14 +131,24 @@ def identifier(text: str) -> str:
     return _checked(check_identifier, text)
 
 
-def timestamp(text: str) -> datetime:
-    """Return the aware datetime that *text* is in ISO 8601."""
-    return _checked(jsonl.parse_timestamp, text)
+def time(text: str) -> datetime:
+    """Return the aware datetime that *text* is: a date, a timestamp in ISO 8601, or an age."""
+    if _AGE.fullmatch(text):
+        return datetime.now(timezone.utc) - age(text).span
+    if _DATE.fullmatch(text):
+        text += "T00:00:00Z"
+    try:
+        return jsonl.parse_timestamp("", text)
+    except InvalidInput:
+        raise argparse.ArgumentTypeError(
+            "must be a date, 2026-11-24; a timestamp with its offset, 2026-11-24T09:00:00+01:00; "
+            "or an age, 7d"
+        ) from None
 
 
 def age(text: str) -> Age:
     """Return the age that *text* is: ``90d``, ``12w`` or ``36h``."""
-    found = re.fullmatch(r"(\d{1,9})([dwh])", text, re.ASCII)
+    found = _AGE.fullmatch(text)
     if not found:
         raise argparse.ArgumentTypeError("must be a number of days, weeks or hours: 90d, 12w, 36h")
     number, unit = int(found[1]), _UNITS[found[2]]
@@ -121,7 +159,7 @@ def age(text: str) -> Age:
     return Age(_checked(check_retention, span), f"{number:,} {unit if number != 1 else unit[:-1]}")
 
 
-def batch_size(text: str) -> int:
+def row_count(text: str) -> int:
     """Return the number of rows that *text* is."""
     try:
         return check_bigint("", int(text))

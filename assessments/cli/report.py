@@ -21,14 +21,17 @@ def add_command(commands: Any) -> None:
         description="Write one HTML page: responses by day and module, the backlog, the points of "
         "each scorer, how scorers agree, and the time to the first score. It holds no answers, "
         "users or tokens unless --answers is given.",
+        epilog=options.STATUSES,
     )
     options.add_database(report)
-    for flag, name, kind, which in (
-        ("--since", "since", options.timestamp, "created at 2026-11-01T00:00:00+00:00 or later"),
-        ("--until", "until", options.timestamp, "created before this time"),
-        ("--module", "module_slug", options.identifier, "of this module"),
-    ):
-        report.add_argument(flag, dest=name, type=kind, help=f"only responses {which}")
+    options.add_times(report)
+    report.add_argument(
+        "--module",
+        dest="module_slug",
+        metavar="SLUG",
+        type=options.identifier,
+        help="only responses of this module",
+    )
     report.add_argument(
         "--points",
         dest="points_path",

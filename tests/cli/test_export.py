@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from datetime import datetime, timezone
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4, uuid5
 
-from tests.helpers.commands import terminal_output
+from assessments.cli import options
+from tests.helpers.commands import ENVIRONMENT, run, terminal_output
 from tests.helpers.rows import submit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
     from tests.helpers.commands import Database
 
 
@@ -129,9 +138,80 @@ async def test_filters_choose_what_is_exported(source: Database, user_id: int, t
         ("--since", "2026-11-01T12:00:00.000001Z"): ["q1", "q2"],
         ("--until", "2026-11-01T13:00:00.000001+01:00"): ["q3"],
         ("--until", "2026-11-01T12:00:00Z"): [],
+        ("--until", "2026-11-02"): ["q3"],
+        ("--until", "2026-11-01"): [],
+        ("--until", "0001-01-01"): [],
+        ("--since", "1h"): ["q1", "q2"],
+        ("--until", "1h"): ["q3"],
+        ("--limit", 2): ["q1", "q2"],
     }.items():
         lines = source.export(*arguments).splitlines()
         assert [json.loads(line)["question_id"] for line in lines] == questions, arguments
+
+
+def test_a_date_is_its_midnight_in_utc() -> None:
+    """Whatever the time zone of the machine, a date stands for one moment."""
+    assert options.time("2026-11-24") == datetime(2026, 11, 24, tzinfo=timezone.utc)
+
+
+async def test_a_limit_counts_responses(source: Database, token: UUID) -> None:
+    """However many scores a response has, it is one, and none of them is left out."""
+    for number in range(3):
+        await submit(source.conn, f"q{number}", anonymous_token=token)
+    await source.conn.execute(
+        "INSERT INTO assessment_scores (response_id, score_data) "
+        "SELECT 1 + n % 3, '{}' FROM generate_series(0, 1799) AS n"
+    )
+
+    lines = [json.loads(line) for line in source.export("--limit", 2).splitlines()]
+
+    assert [len(line["scores"]) for line in lines] == [600, 600]
+    assert len(source.export("--limit", 4).splitlines()) == 3
+
+
+async def test_csv_is_a_row_a_response_with_its_latest_score(
+    source: Database, user_id: int
+) -> None:
+    """Texts come back as they are stored, JSON is JSON, and NULL is an empty cell."""
+    text = '=1+1, "é"\r\n\r;\n'
+    empty = source.export("--csv").decode()
+    await submit(source.conn, "q1", user_id=user_id, answer_text=text, answer_metadata={"a": 1})
+    await submit(source.conn, "q2", anonymous_token=UUID(int=7), answer_text="")
+    await source.conn.execute(
+        """
+        INSERT INTO assessment_scores (response_id, score_data, model_id, created_at)
+        VALUES (1, '{"p": 2}', 'new', '2026-11-03Z'), (1, '{"p": 1}', 'old', '2026-11-01Z')
+        """
+    )
+
+    exported = source.export("--csv").decode()
+
+    first, second = csv.DictReader(io.StringIO(exported, newline=""))
+    assert exported.startswith(empty)
+    assert first["answer_text"] == text
+    assert (first["user_id"], first["anonymous_token"]) == (str(user_id), "")
+    assert json.loads(first["answer_metadata"]) == {"a": 1}
+    assert (first["score_data"], first["model_id"], first["scores"]) == ('{"p": 2}', "new", "2")
+    assert first["scored_at"] == "2026-11-03T00:00:00.000000+00:00"
+    assert (second["score_data"], second["scored_at"], second["scores"]) == ("", "", "0")
+    assert second["anonymous_token"] == str(UUID(int=7))
+
+
+async def test_the_environment_names_the_database(
+    source: Database, token: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ``--database`` it is that of ``DATABASE_URL``."""
+    await submit(source.conn, "q", anonymous_token=token)
+    monkeypatch.setitem(ENVIRONMENT, "DATABASE_URL", source.url)
+
+    assert run("export").stdout == source.export()
+
+
+def test_the_version_is_printed() -> None:
+    """``--version`` prints the name and the installed version."""
+    done = run("--version")
+
+    assert done.stdout.decode() == f"assessments {version('assessments')}\n"
 
 
 async def test_a_reader_may_close_the_output_early(source: Database) -> None:
@@ -156,19 +236,30 @@ async def test_a_full_disk_is_an_error(source: Database) -> None:
     assert (process.returncode, errors) == (1, b"cannot write: No space left on device\n")
 
 
-async def test_progress_is_shown_on_a_terminal_only(source: Database, target: Database) -> None:
-    """On a terminal a count runs and the sum stays; in a pipe there is only the import's sum."""
+async def test_progress_is_shown_on_a_terminal_only(
+    source: Database, target: Database, tmp_path: Path
+) -> None:
+    """On a terminal a count runs and the sum stays; in a pipe there is only the import's sum.
+
+    Where the total is known, so are the share and the time left.
+    """
     await source.fill(700)
     exported = source.export()
+    file = tmp_path / "exported.jsonl"
+    file.write_bytes(exported)
     purge = ("purge", "--database", source.url, "--older-than", "1d", "--yes")
 
     shown = [
         terminal_output("export", "--database", source.url),
         terminal_output("import", "--database", target.url, given=exported),
+        terminal_output("import", "--database", target.url, file),
         terminal_output(*purge, "--batch", "300"),
     ]
 
-    for output, done in zip(shown, (b"exported", b"imported", b"erased"), strict=True):
+    for output, done in zip(shown, (b"exported", b"imported", b"imported", b"erased"), strict=True):
         assert b"700 responses " + done in output
+    assert [b"100%" in output and b"left" in output for output in shown] == [
+        *(False, False, True, True)
+    ]
     assert shown[0].endswith(b"exported 700 responses\r\n")
     assert shown[1].endswith(b"imported 700 responses with 350 scores; 0 were already there\r\n")

@@ -85,6 +85,28 @@ async def test_a_line_is_stored_once(source: Database, target: Database) -> None
     assert await content(target.conn) == await content(source.conn)
 
 
+async def test_json_has_the_sums(source: Database, target: Database) -> None:
+    """A script reads what was stored, also where the import stopped at a line."""
+    await source.fill(2)
+    exported = source.export()
+
+    done = [target.run("import", "--json", given=each) for each in (exported, b"no\n")]
+
+    first, second = (json.loads(each.stdout) for each in done)
+    assert [each.returncode for each in done] == [0, 1]
+    assert done[0].stderr == b""
+    assert first == {
+        "format": "assessments import",
+        "format_version": 1,
+        "is_complete": True,
+        "imported": 2,
+        "imported_scores": 1,
+        "already_stored": 0,
+        "skipped": 0,
+    }
+    assert second == {**first, "is_complete": False, "imported": 0, "imported_scores": 0}
+
+
 async def test_a_killed_import_is_completed_by_another(source: Database, target: Database) -> None:
     """After a kill -9 half-way the same command stores the rest: none twice, none missing."""
     await source.fill(1500)

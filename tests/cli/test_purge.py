@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -61,6 +63,17 @@ async def test_without_yes_it_only_counts(old: Database) -> None:
         done.stdout.decode(),
     )
     assert await content(old.conn) == before
+
+
+async def test_json_has_the_count(old: Database) -> None:
+    """A script reads how many, from before when, and whether they are erased."""
+    purge = ("purge", "--older-than", "90d", "--json")
+
+    counted, erased = (json.loads(old.run(*purge, *yes).stdout) for yes in ((), ("--yes",)))
+
+    assert (counted["is_erased"], counted["responses"]) == (False, 5)
+    assert (erased["is_erased"], erased["responses"]) == (True, 5)
+    assert datetime.fromisoformat(erased["before"]) < datetime.now(timezone.utc)
 
 
 @pytest.mark.parametrize(
