@@ -1,4 +1,4 @@
-# The two that a newcomer needs: make demo, make test. Each does all its own set-up.
+# What a newcomer needs: make demo, make serve, make test. Each does all its own set-up.
 PYTHON ?= python3
 VENV ?= .venv
 SERVER ?=
@@ -16,10 +16,14 @@ OPTIONS = $(if $(SERVER),--server=$(SERVER)) $(if $(SEED),--seed=$(SEED)) $(if $
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk 'END { if ($$4 > 4e6) print "TMPDIR=/dev/shm" }')
 RANDOM = tests/faults tests/concurrency tests/database/test_pooler.py
 
-.PHONY: demo test coverage faults nightly mutations lint types wheel-test bench reference clean
+.PHONY: demo serve test coverage faults nightly mutations lint types wheel-test bench reference clean
 
 demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
+
+# The example service in a browser; PORT=8001 for another port.
+serve: $(VENV)/dev.installed
+	@$(VENV)/bin/python -m examples.serve
 
 test: $(VENV)/dev.installed
 	$(IN_MEMORY) $(VENV)/bin/python -m pytest $(TESTS) $(PARALLEL) $(OPTIONS)
