@@ -16,7 +16,8 @@ OPTIONS = $(if $(SERVER),--server=$(SERVER)) $(if $(SEED),--seed=$(SEED)) $(if $
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk 'END { if ($$4 > 4e6) print "TMPDIR=/dev/shm" }')
 RANDOM = tests/faults tests/concurrency tests/database/test_pooler.py
 
-.PHONY: demo serve test coverage faults nightly mutations lint types wheel-test bench reference clean
+.PHONY: demo serve test coverage faults nightly mutations lint types wheel-test bench reference \
+	site clean
 
 demo: $(VENV)/demo.installed
 	@$(VENV)/bin/python -m assessments demo
@@ -74,8 +75,16 @@ bench: $(VENV)/bench.installed
 reference: $(VENV)/dev.installed
 	$(VENV)/bin/python -m tests.reference $(ONLY)
 
+# Writes site/, the documentation with a search; fails on a dead link, and on what would be loaded
+# from elsewhere.
+site: $(VENV)/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@! grep -rE '<(script|img|source|iframe|link)[^>]*(src|srcset|href)="?(https?:)?//' site --include='*.html'
+	@! grep -rE '(url\(|@import)[ "]*(https?:)?//' site --include='*.css'
+	@echo "site/index.html"
+
 clean:
-	rm -rf $(VENV) .venv-* build dist .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/demo.installed: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -89,4 +98,8 @@ $(VENV)/dev.installed: pyproject.toml
 
 $(VENV)/bench.installed: $(VENV)/dev.installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	touch $@
+
+$(VENV)/docs.installed: $(VENV)/dev.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
