@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 import pytest
 
@@ -51,12 +52,25 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """Return a temporary folder like /tmp: empty, everybody's, with a path short enough."""
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Yield a temporary folder like /tmp: empty, everybody's, with a path short enough."""
     with tempfile.TemporaryDirectory(prefix="a-", dir="/tmp") as path:
         Path(path).chmod(0o1777)
         yield Path(path)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Return a temporary folder like /tmp."""
+    with temporary() as path:
+        yield path
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment in which *home* is /tmp, and nothing is said about terminals."""
+    said = {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "TERM"}
+    return {name: os.environ[name] for name in os.environ.keys() - said} | {"TMPDIR": str(home)}
 
 
 @pytest.mark.parametrize(
@@ -71,28 +85,113 @@ def test_migrations_prints_the_folder_for_yoyo(
     assert (Path(capsys.readouterr().out.strip()) / migration).exists()
 
 
-@needs_embedded
-def test_the_demo_leaves_nothing(home: Path) -> None:
-    """Two runs print the same, name the SQL behind each step, and leave only their reports."""
-    environment = os.environ | {"TMPDIR": str(home)}
-    runs = [
-        subprocess.run(DEMO, env=environment, capture_output=True, text=True, check=False)
-        for _ in range(2)
-    ]
-
-    for done in runs:
+@pytest.fixture(scope="module")
+def in_a_pipe() -> Iterator[tuple[str, Path]]:
+    """Return what the demo prints into a pipe, and its TMPDIR."""
+    with temporary() as home:
+        done = subprocess.run(
+            DEMO, env=environment(home), capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stderr) == (0, "")
-    (story, report), (again, another) = (run.stdout.rstrip().rsplit("\n", 1) for run in runs)
-    assert story == again
-    for path in (Path(report), Path(another)):
-        assert "a person and demo-grader, p2" in path.read_text(encoding="utf-8")
-        shutil.rmtree(path.parent)
-    assert "15 responses claimed, 1 stayed with the token" in story
-    assert "All 16 answers came back as they were given" in story
-    for file, line, name in re.findall(r"(sql/\S+\.sql):(\d+)  (\w+)", story):
+        yield done.stdout, home
+
+
+@pytest.fixture(scope="module")
+def on_a_terminal() -> Iterator[tuple[str, Path]]:
+    """Return what the demo prints on a terminal of 120 columns, and its TMPDIR."""
+    with temporary() as home:
+        ours, terminal = pty.openpty()
+        process = subprocess.Popen(
+            DEMO,
+            env=environment(home) | {"COLUMNS": "120", "TERM": "xterm-256color"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        printed = b""
+        with suppress(OSError):  # Linux raises it at the end
+            while part := os.read(ours, 65536):
+                printed += part
+        os.close(ours)
+        assert process.wait(60) == 0, printed
+        yield printed.decode().replace("\r\n", "\n"), home
+
+
+def without_colour(printed: str) -> str:
+    """Return *printed* without the terminal's codes."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed)
+
+
+def cells(line: str) -> int:
+    """Return the most cells that a terminal may give *line*: none less than one a code point."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in line)
+
+
+def sentences(printed: str) -> list[str]:
+    """Return the lines that are the same at each width of the terminal."""
+    return re.findall(r"^(?: {4})?\w+ \w.*$", printed, re.MULTILINE)
+
+
+@needs_embedded
+def test_the_demo_leaves_only_its_report(in_a_pipe: tuple[str, Path]) -> None:
+    """It ends with the page's path and URL, and leaves nothing else: no file and no process."""
+    printed, home = in_a_pipe
+    path, url = printed.splitlines()[-2:]
+
+    assert url == Path(path).as_uri()
+    assert "a person and demo-grader, p2" in Path(path).read_text(encoding="utf-8")
+    assert left_behind(home) == [str(Path(path).parent)]
+
+
+@needs_embedded
+def test_the_demo_names_the_sql_behind_each_step(in_a_pipe: tuple[str, Path]) -> None:
+    """Each place that it prints is where the query of that name begins."""
+    places = re.findall(r"(sql/\S+\.sql):(\d+)  (\w+)", in_a_pipe[0])
+
+    assert len(places) >= 10
+    for file, line, name in places:
         text = (folder("sql").parent / file).read_text(encoding="utf-8").splitlines()
         assert text[int(line) - 1].startswith(f"-- name: {name}(")
-    assert left_behind(home) == []
+
+
+@needs_embedded
+def test_the_demo_tells_what_the_library_promises(in_a_pipe: tuple[str, Path]) -> None:
+    """A retry doubles nothing, errors speak, a score stands by its answer, a claim moves rows."""
+    printed = in_a_pipe[0]
+    told = " ".join(re.sub("[│─╭╮╰╯]", " ", printed).split())
+
+    assert "response 17 again, and still 16 responses" in told
+    assert "SubmissionConflict: the submission key is already used by a different" in told
+    assert "InvalidInput: question_id: must not be empty" in told
+    assert "the limit at 20 °C. 5/5 Read well from the graph. a person 3/5 255 characters" in told
+    assert "before after the token 16 1 user 1 1 16 15 responses claimed" in told
+    assert "All 16 answers came back as they were given" in told
+    assert "Something else" not in told
+
+
+@needs_embedded
+def test_the_demo_fits_the_terminal(
+    in_a_pipe: tuple[str, Path], on_a_terminal: tuple[str, Path]
+) -> None:
+    """No line is wider than 80 columns in a pipe, or than a terminal of 120, which is used."""
+    narrow = [cells(line) for line in in_a_pipe[0].splitlines()]
+    wide = [cells(line) for line in without_colour(on_a_terminal[0]).splitlines()]
+
+    assert max(narrow) <= 80
+    assert 110 < max(wide) <= 120
+
+
+@needs_embedded
+def test_the_demo_is_coloured_on_a_terminal_only(
+    in_a_pipe: tuple[str, Path], on_a_terminal: tuple[str, Path]
+) -> None:
+    """A pipe gets no codes of a terminal; both are told the same."""
+    assert "\x1b" not in in_a_pipe[0]
+    assert "\x1b[31mSubmissionConflict" in on_a_terminal[0]
+    told = sentences(in_a_pipe[0])
+    assert len(told) > 20
+    assert told == sentences(without_colour(on_a_terminal[0]))
 
 
 @needs_embedded
@@ -117,6 +216,7 @@ def test_an_interrupted_demo_leaves_nothing(
     if phase == "server starts":
         until(lambda: list(home.glob("*/data")))
     else:
+        assert process.stdout.readline().startswith("Starting")
         assert "PostgreSQL 18" in process.stdout.readline()
     os.killpg(process.pid, number)  # as a terminal does: the whole group
     _, errors = process.communicate(timeout=60)
