@@ -196,11 +196,16 @@ def test_the_demo_is_coloured_on_a_terminal_only(
 
 @needs_embedded
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)]
+    ("phase", "number", "status"),
+    [
+        ("server starts", signal.SIGTERM, -15),
+        ("server starts", signal.SIGKILL, -9),
+        ("story runs", signal.SIGINT, 130),
+        ("story runs", signal.SIGKILL, -9),
+    ],
 )
-@pytest.mark.parametrize("phase", ["server starts", "story runs"])
 def test_an_interrupted_demo_leaves_nothing(
-    home: Path, number: signal.Signals, status: int, phase: str
+    home: Path, phase: str, number: signal.Signals, status: int
 ) -> None:
     """Whenever and however it ends, server and folder are removed, and Ctrl-C has no traceback."""
     process = subprocess.Popen(
