@@ -93,9 +93,13 @@ MAKE_VENV = echo "Creating $(VENV) with $$($(PYTHON) --version) ..." && $(PYTHON
 define INSTALL
 rm -f $@; echo "Installing about $(PACKAGES) packages into $(VENV), $(TAKES) at first ..."; \
 ($(VENV)/bin/python -m pip install --disable-pip-version-check -e '.[$(EXTRAS)]' && touch $@) | { \
-	count=0; while read -r line; do \
-		case $$line in Collecting*) count=$$((count + 1)) ;; esac; \
-		if [ -t 1 ]; then printf '\r\033[K    %s: %.60s' "$$count" "$$line"; fi; \
+	count=0; seen=' '; while read -r verb name rest; do \
+		package=$${name%%[!A-Za-z0-9._-]*}; \
+		case $$verb$$seen in \
+			Collecting*" $$package "*) ;; \
+			Collecting*) count=$$((count + 1)); seen="$$seen$$package " ;; \
+		esac; \
+		if [ -t 1 ]; then printf '\r\033[K    %s: %.60s' "$$count" "$$verb $$name $$rest"; fi; \
 	done; if [ -t 1 ]; then printf '\r\033[K'; fi; \
 }; \
 test -e $@ && echo "Installed."
