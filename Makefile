@@ -79,7 +79,7 @@ reference: $(VENV)/dev.installed
 # Writes site/, the documentation with a search; fails on a dead link, and on what would be loaded
 # from elsewhere.
 site: $(VENV)/docs.installed
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@! grep -rE '<(script|img|source|iframe|link)[^>]*(src|srcset|href)="?(https?:)?//' site --include='*.html'
 	@! grep -rE '(url\(|@import)[ "]*(https?:)?//' site --include='*.css'
 	@echo "site/index.html"

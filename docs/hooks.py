@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
-SHOWN = ("sql/**/*", "migrations/**/*.sql", "examples/*.*", "docs/reference/*.[st]*", "*.md")
+SHOWN = (
+    "sql/**/*",
+    "migrations/**/*.sql",
+    "examples/*.*",
+    "docs/reference/*.[st]*",
+    "*.md",
+    "LICENSE",
+)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 
 
