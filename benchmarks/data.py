@@ -35,6 +35,9 @@ INSERT INTO users SELECT FROM generate_series(1, {USERS});
 INSERT INTO assessment_responses (user_id, question_id, module_slug, answer_text)
 SELECT 3 + n % {USERS - 2}, 'question-' || n % 500, 'module-' || n % 50, '{ANSWER}'
 FROM generate_series(1, {OTHERS}) AS n;
+INSERT INTO assessment_responses (anonymous_token, question_id, module_slug, answer_text)
+SELECT md5('token-' || n % 2000)::uuid, 'question-' || n % 500, 'module-' || n % 50, '{ANSWER}'
+FROM generate_series(1, {OTHERS}) AS n;
 INSERT INTO assessment_responses
     (user_id, question_id, module_slug, answer_text, answer_metadata, created_at)
 SELECT

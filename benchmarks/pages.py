@@ -79,9 +79,41 @@ _CHECKED = (
     "the bare way has its arguments in place and checks nothing; what is more is validation, names"
     " of parameters, redaction of errors and records (`python benchmarks/checks.py`)"
 )
+_TWO_CORES = (
+    "client and server share two cores, which both ways use up: the ratio is that of their CPU time"
+)
 WHY: dict[str, str] = {
     "one submit, score, claim of 10 over bare asyncpg": _CHECKED,
     "page of 20 and of 100 over bare asyncpg": "as above; both decode rows by the same decoder",
+    "burst of 64 workers over the pool of 16": _TWO_CORES,
+    "burst of 64 workers over `pgbench -M prepared -c 64`": (
+        "as above; pgbench is written in C, checks nothing and decodes no row"
+    ),
+    "burst of 1,000 at once over the pool of 16": _TWO_CORES,
+    "`submit_responses` of 1,000 over bare unnest": (
+        "the bare INSERT knows no keys and no unknown users, and returns its rows in any order;"
+        " what is more is the checks, and finding which row is whose"
+    ),
+    "each function and filter, any owner: 1 M rows over 10 k (10 M with FULL=1)": (
+        "an index of a million entries is one level deeper than one of ten thousand: a buffer more"
+        " where a call reads two or three"
+    ),
+    "unscored of a fully scored table: 1 M rows over 10 k (10 M with FULL=1)": (
+        "the keys and scores ahead of the cursor are read once, in a merge (a probe for each took a"
+        " hundred times the buffers); a worker that passes the cursor starts behind them. A table"
+        " of what waits would be flat, and was not chosen: each submission and score would write"
+        " it, and it could not answer for a new model or prompt version"
+    ),
+    "rate of an export over COPY TO": (
+        "COPY writes columns, an export a line of JSON with its scores and a key for each response,"
+        " formatted in Python. JSON that PostgreSQL writes took a third of the time when tried; it"
+        " was not chosen, because the keys of responses without one are SHA-1, which PostgreSQL has"
+        " not, and each filter of a walk would be written twice"
+    ),
+    "rate of an import over COPY FROM": (
+        "each line is decoded and checked by the rules of a submission, and the statement looks for"
+        " what is already stored; COPY checks nothing"
+    ),
     "`import assessments` over importing asyncpg and aiosql": (
         "a third is aiosql's reading of `sql/`, of which a loader of our own left out four fifths;"
         " the rest are the modules, none of which takes a tenth; loading on first use was not"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -222,17 +221,25 @@ async def fill(conn: asyncpg.Connection[Any], count: int) -> None:
     await conn.execute("VACUUM ANALYZE")
 
 
+_COMMAND = """
+import sys
+from assessments.cli import main
+status = main()
+with open("/proc/self/status") as file:
+    print(next(line for line in file if line.startswith("VmHWM:")).split()[1], file=sys.stderr)
+sys.exit(status)
+"""
+"""Reports its peak memory in KiB. That of wait4 is at least the memory of the parent process."""
+
+
 def command(*arguments: object) -> Run:
     """Run ``assessments`` with *arguments*, which must succeed."""
-    line = [sys.executable, "-m", "assessments", *map(str, arguments)]
+    line = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
     begun = time.perf_counter()
     process = subprocess.Popen(line, stderr=subprocess.PIPE)  # noqa: S603
     assert process.stderr  # noqa: S101 - it is a pipe
-    errors = process.stderr.read().decode()
+    *errors, peak = process.stderr.read().decode().splitlines() or [""]
     process.stderr.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(errors)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MiB
-    return Run(time.perf_counter() - begun, usage.ru_maxrss / unit)
+    if process.wait():
+        sys.exit("\n".join([*errors, peak]))
+    return Run(time.perf_counter() - begun, int(peak) / 2**10)
