@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from assessments.checks.findings import Finding
 from assessments.checks.planning import query_names
-from assessments.queries import folder, promised_indexes, queries
+from assessments.migration_files import migration_ids, read_migration
+from assessments.queries import promised_indexes, queries
 from assessments.transactions import rolled_back
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _TYPES = {
     "prompt_version": "text",
     "created_at": "timestamp with time zone",
 }
-_APPLY = "apply the migrations; `assessments migrations` prints where they are"
+_APPLY = "apply the migrations: `assessments migrate`"
 _COMMENT = re.compile(r"--.*")
 _CHANGE = re.compile(
     r"\b(CREATE|DROP|ALTER|ADD)?\s*(?:UNIQUE\s+)?(INDEX|CONSTRAINT)\s+(?:CONCURRENTLY\s+)?"
@@ -41,19 +42,12 @@ _CHANGE = re.compile(
 
 
 @cache
-def migration_ids() -> tuple[str, ...]:
-    """Return the ids of the library's migrations, in their order."""
-    files = folder("migrations").glob("*.sql")
-    return tuple(sorted(path.stem for path in files if ".rollback" not in path.name))
-
-
-@cache
 def _built() -> dict[str, dict[str, str]]:
     """Return what the migrations build, by kind: names, and the migration that has each."""
     built: dict[str, dict[str, str]] = {"INDEX": {}, "CONSTRAINT": {}}
     for migration in migration_ids():
-        text = (folder("migrations") / f"{migration}.sql").read_text(encoding="utf-8")
-        for change, kind, name, new_name in _CHANGE.findall(_COMMENT.sub("", text)):
+        text = _COMMENT.sub("", read_migration(migration))
+        for change, kind, name, new_name in _CHANGE.findall(text):
             if new_name:
                 built[kind][new_name] = built[kind].pop(name, migration)
             elif change == "DROP":

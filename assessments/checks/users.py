@@ -9,6 +9,7 @@ from assessments.queries import queries
 
 _INTEGERS = ("smallint", "integer", "bigint")
 # Headings of the page on users tables: what fits a database that has no users (user_id).
+_RIGHTS = "docs/reviewing.md#rights"
 _EXPECTED = "docs/users.md#what-is-expected"
 _COLUMN = "docs/users.md#a-column-in-your-table"
 _MAPPING = "docs/users.md#a-mapping-table"
@@ -25,7 +26,7 @@ def check_schema(facts: Any) -> Finding:
         message = f"schema: {role} may not create tables in {schema}, the first on search_path"
     else:
         return Finding("schema", "ok", f"schema: tables are created in {schema}")
-    return Finding("schema", "error", message)
+    return Finding("schema", "error", message, remedy=_RIGHTS)
 
 
 async def check_users(conn: Any, facts: Any) -> Finding:

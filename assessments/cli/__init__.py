@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from assessments.cli import check, explain, export, import_, options, purge, report
+from assessments.cli import check, explain, export, import_, migrate, options, purge, report
 from assessments.queries import folder
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _parser() -> options.Parser:
     explain.add_command(commands)
     export.add_command(commands)
     import_.add_command(commands)
+    migrate.add_command(commands)
     purge.add_command(commands)
     report.add_command(commands)
     return parser

@@ -42,7 +42,7 @@ def _describe_server_error(error: asyncpg.PostgresError) -> str:
     if isinstance(error, asyncpg.PostgresConnectionError):
         return f"{_NO_CONNECTION}: {message}"
     if error.sqlstate in _NOT_MIGRATED:
-        return f"{message}: apply the migrations; `assessments migrations` prints where they are"
+        return f"{message}: apply the migrations: `assessments migrate`"
     if error.sqlstate == _INSUFFICIENT_PRIVILEGE or error.sqlstate[:2] in _CLASSES_WITHOUT_VALUES:
         return f"PostgreSQL says: {message}"
     return f"PostgreSQL refused with SQLSTATE {error.sqlstate} ({type(error).__name__})"

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from assessments.migration_files import read_migration, stated_locks
 from assessments.testing import migrations
 from tests.helpers import migration_locks
 from tests.helpers.rows import new_user, submit
@@ -234,7 +235,7 @@ async def test_a_header_states_the_locks_that_are_taken(
         await migration_locks.taken(host, other, earlier)
 
     for file in (name, f"{name}.rollback"):
-        stated = migration_locks.stated((MIGRATIONS / f"{file}.sql").read_text(encoding="utf-8"))
+        stated = stated_locks(read_migration(file))
         taken = await migration_locks.taken(host, other, file)
         assert taken == stated, (
             f"migrations/{file}.sql takes {taken or 'no lock'} and states {stated or 'none'}: "

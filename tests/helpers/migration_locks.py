@@ -1,4 +1,4 @@
-"""The locks that a migration states in its header, and those that its statements take."""
+"""The locks that the statements of a migration take."""
 
 from __future__ import annotations
 
@@ -6,38 +6,16 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
+from assessments.migration_files import LOCK_MODES, TABLES
 from tests.helpers.yoyo import MIGRATIONS
 
 if TYPE_CHECKING:
     import asyncpg
 
-TABLES = ("users", "assessment_responses", "assessment_scores")
-# By strength, and as pg_locks writes them; what every SELECT takes is not stated.
-MODES = {
-    "RowShareLock": "ROW SHARE",
-    "RowExclusiveLock": "ROW EXCLUSIVE",
-    "ShareUpdateExclusiveLock": "SHARE UPDATE EXCLUSIVE",
-    "ShareLock": "SHARE",
-    "ShareRowExclusiveLock": "SHARE ROW EXCLUSIVE",
-    "ExclusiveLock": "EXCLUSIVE",
-    "AccessExclusiveLock": "ACCESS EXCLUSIVE",
-}
-_ORDER = list(MODES.values())
+# As pg_locks writes them.
+MODES = {f"{mode.title().replace(' ', '')}Lock": mode for mode in LOCK_MODES}
 _HELD = "SELECT relation, mode FROM pg_locks WHERE pid = $1 AND relation = ANY ($2)"
 _WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1 AND NOT granted)"
-
-
-def stated(text: str) -> dict[str, str]:
-    """Return the mode of each table under ``Locks:`` in the header."""
-    lines = re.search(r"^-- Locks:(.*\n(?:--  .*\n)*)", text, re.MULTILINE)
-    assert lines, "the header has no line `-- Locks:    MODE on TABLE: who waits`"
-    modes = "|".join(sorted(_ORDER, key=len, reverse=True))
-    tables = rf"\bon ({'|'.join(TABLES)})\b"
-    found: dict[str, str] = {}
-    for clause in re.split(r"[.:;]", re.sub(r"\s*\n--\s*", " ", lines[1])):
-        if mode := re.search(rf"\b({modes})\b", clause):
-            found |= dict.fromkeys(re.findall(tables, clause), mode[1])
-    return found
 
 
 async def taken(
@@ -103,5 +81,5 @@ def _strongest(locks: list[asyncpg.Record], oids: dict[int, str]) -> dict[str, s
     for oid, mode in locks:
         if mode in MODES:
             either = (MODES[mode], found.get(oids[oid], "ROW SHARE"))
-            found[oids[oid]] = max(either, key=_ORDER.index)
+            found[oids[oid]] = max(either, key=LOCK_MODES.index)
     return found
