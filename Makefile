@@ -27,7 +27,7 @@ serve: $(VENV)/dev.installed
 	@$(VENV)/bin/python -m examples.serve
 
 test: $(VENV)/dev.installed
-	@$(if $(TESTS),,echo "All tests take a quarter of an hour on two cores; make test TESTS=tests/calls runs some.")
+	@$(if $(TESTS),,echo "All tests take seven minutes on two cores; make test TESTS=tests/calls runs some.")
 	$(IN_MEMORY) $(VENV)/bin/python -m pytest $(TESTS) $(PARALLEL) $(OPTIONS)
 
 coverage: $(VENV)/dev.installed

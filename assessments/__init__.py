@@ -1,5 +1,7 @@
 """Student answers and their AI scores in PostgreSQL, on the caller's own asyncpg connection."""
 
+from importlib.metadata import version as _version  # which aiosql imports, too
+
 from assessments import backoffice
 from assessments.batching import BatchingWriter
 from assessments.checks import Finding, check
@@ -77,3 +79,5 @@ __all__ = [
     "submit_response",
     "submit_responses",
 ]
+
+__version__ = _version("assessments")

@@ -6,9 +6,9 @@ Nothing here is imported by the library, and each command imports what it alone 
 from __future__ import annotations
 
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING
 
+from assessments import __version__
 from assessments.cli import check, explain, export, import_, migrate, options, purge, report
 from assessments.queries import folder
 
@@ -46,9 +46,7 @@ def _parser() -> options.Parser:
         epilog="Exit status: 0 fine, 1 a finding or a failure, 2 wrong usage or a URL that cannot "
         "be used, 3 no connection to the server.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {metadata.version('assessments')}"
-    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(
         "demo", help="run one student's story on a PostgreSQL started for it, and clean up"

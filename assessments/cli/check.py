@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import datetime, timezone
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from assessments import checks
+from assessments import __version__, checks
 from assessments.cli import options, runner
 from assessments.cli.errors import CommandError
 from assessments.cli.output import say
@@ -80,7 +79,7 @@ def _document(findings: list[checks.Finding], *, is_fit: bool) -> dict[str, Any]
     return {
         **FORMAT,
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "assessments_version": metadata.version("assessments"),
+        "assessments_version": __version__,
         "is_fit": is_fit,
         "findings": [asdict(finding) for finding in findings],
     }

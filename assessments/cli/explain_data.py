@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timezone
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from assessments import checks
+from assessments import __version__, checks
 from assessments.cli import explain_nodes, explain_runs
 from assessments.plans import plan_query
 from assessments.queries import promised_indexes, queries
@@ -43,7 +42,7 @@ async def read(
     return {
         **FORMAT,
         "made_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "assessments_version": metadata.version("assessments"),
+        "assessments_version": __version__,
         "postgresql_version": facts["postgresql_version"],
         "samples": [
             {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from importlib import metadata
 from typing import TYPE_CHECKING
 
+from assessments import __version__
 from assessments.cli import pages, report_charts
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def render(report: Report) -> str:
         filters,
         report=report,
         scale=report.scale,
-        version=metadata.version("assessments"),
+        version=__version__,
         charts=report_charts,
         backlog_age=_backlog_age(report),
         peak=_peak(report),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ def test_everything_public_is_exported_and_documented() -> None:
     assert assessments.__all__ == sorted(assessments.__all__)
     assert public | {"backoffice"} == set(assessments.__all__)
     assert [name for name in assessments.__all__ if not getattr(assessments, name).__doc__] == []
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    """``__version__`` is the version that was installed."""
+    assert assessments.__version__ == metadata.version("assessments")
 
 
 def test_an_import_is_light() -> None:
