@@ -117,9 +117,9 @@ def test_every_link_has_a_target() -> None:
 
 
 async def test_the_deploy_loop_fails_when_every_try_does(empty_database: str) -> None:
-    """The block under Applying ends with 1 where apply cannot succeed, and with 0 once it has."""
+    """The block for plain yoyo ends with 1 where apply cannot succeed, and with 0 once it has."""
     page = PAGE.with_name("deploying.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"## Applying\n\n```sh\n(.*?)```", page, re.DOTALL)
+    (block,) = re.findall(r"## Plain yoyo\n\n```sh\n(.*?)```", page, re.DOTALL)
     environment = os.environ | {
         "DATABASE_URL": empty_database,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
