@@ -292,7 +292,7 @@ def _lines(figures: Sequence[Figure], width: int) -> dict[str, Any]:
                 "field": "kind",
                 "type": "nominal",
                 "scale": {"domain": kinds, "range": [*colours, "var(--line)"]},
-                "legend": {"columns": 1 if narrow else 2, "symbolType": "stroke"},
+                "legend": {"columns": 1, "symbolType": "stroke"},
             },
             "strokeDash": {
                 "field": "kind",
