@@ -197,6 +197,8 @@ async def test_calls_with_different_plans_lock_rows_in_one_order(
     third = await asyncpg.connect(database)
     # Anonymous owners with one response each, as the planner assumes until it has statistics.
     await third.execute(OTHERS)
+    # In what a vacuum has freed, the table would not hold the next rows in key order.
+    await third.execute("ALTER TABLE assessment_responses SET (autovacuum_enabled = off)")
     await third.execute("ANALYZE assessment_responses")
     await conn.execute(PLANS[plans][0])
     await other.execute(PLANS[plans][1])
