@@ -8,8 +8,8 @@ from assessments.checks.findings import Finding
 from assessments.queries import queries
 
 _INTEGERS = ("smallint", "integer", "bigint")
-# Headings of the page on users tables: what fits a database that has no users (user_id).
 _RIGHTS = "docs/reviewing.md#rights"
+# Headings of the page on users tables: what fits a database that has no users (user_id).
 _EXPECTED = "docs/users.md#what-is-expected"
 _COLUMN = "docs/users.md#a-column-in-your-table"
 _MAPPING = "docs/users.md#a-mapping-table"

@@ -95,12 +95,13 @@ async def test_postgresql_s_own_search_path(database: str, check: Callable[..., 
 
 
 async def test_one_migration_behind(database: str, check: Callable[..., Verdict]) -> None:
-    """Status 1; the error says how many are missing, which, and what to do."""
+    """Status 1; the only finding says how many are missing, which, and what to do."""
     await migrate("rollback --revision " + IDS[-1], database)
 
     verdict = check("one migration behind", on_path(database))
 
     assert verdict.status == 1
+    assert [*verdict.found] == [("migrations", "error")]
     found = verdict.found["migrations", "error"]
     assert found["message"] == f"migrations: 1 of {len(IDS)} not applied: {IDS[-1]}"
     assert found["remedy"].startswith("apply the migrations")
