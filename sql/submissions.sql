@@ -57,6 +57,15 @@ WITH given AS (
     )
 ),
 
+-- Of a key given twice, only the first is tried: the row that it meets may be erased by the time
+-- of the second, which would then be stored in its stead.
+firsts AS (
+    SELECT pg_catalog.min(number) AS number
+    FROM given
+    WHERE submission_key IS NOT NULL
+    GROUP BY submission_key
+),
+
 stored AS (
     INSERT INTO assessment_responses (
         submission_key, user_id, anonymous_token, question_id, module_slug, learning_outcome_id,
@@ -67,7 +76,8 @@ stored AS (
         content_id, answer_text, answer_metadata::jsonb
     FROM given
     WHERE
-        NOT EXISTS (
+        (submission_key IS NULL OR number IN (SELECT f.number FROM firsts AS f))
+        AND NOT EXISTS (
             SELECT 1
             FROM given AS g
             LEFT JOIN users AS u ON g.user_id = u.user_id
@@ -81,18 +91,16 @@ stored AS (
         submission_key
 ),
 
--- The numbers of those stored: of a key given twice, the first. Identity values are assigned in the
--- order of insertion, so the order of response_id is the order of these.
+-- The numbers of those stored. Identity values are assigned in the order of insertion, so the order
+-- of response_id is the order of these.
 placed AS (
     SELECT pg_catalog.array_agg(g.number ORDER BY g.number) AS kept
     FROM given AS g
     WHERE
         g.submission_key IS NULL
-        OR g.number IN (
-            SELECT pg_catalog.min(k.number)
-            FROM given AS k
-            INNER JOIN stored AS s ON k.submission_key = s.submission_key
-            GROUP BY k.submission_key
+        OR (
+            g.number IN (SELECT f.number FROM firsts AS f)
+            AND g.submission_key IN (SELECT s.submission_key FROM stored AS s)
         )
 ),
 

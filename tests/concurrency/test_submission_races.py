@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from assessments import delete_responses, get_responses, submit_responses
-from tests.helpers.rows import ids, submit
+from tests.helpers.rows import ids, new_response, submit
 from tests.helpers.transactions import Connection, blocked, open_transaction, outcome
 
 if TYPE_CHECKING:
@@ -79,14 +79,8 @@ async def test_batches_with_the_same_keys_in_another_order_can_be_retried(
     conn: Connection, other: Connection, database: str, token: UUID
 ) -> None:
     """They may deadlock, and the one that PostgreSQL ends gets the other's rows on its retry."""
-    batch: list[NewResponse] = [
-        {
-            "anonymous_token": token,
-            "question_id": f"q{number}",
-            "module_slug": "m1",
-            "answer_text": "",
-            "submission_key": uuid4(),
-        }
+    batch = [
+        new_response(f"q{number}", anonymous_token=token, submission_key=uuid4())
         for number in range(3)
     ]
     deadlocks = []
@@ -113,3 +107,27 @@ async def test_batches_with_the_same_keys_in_another_order_can_be_retried(
     assert deadlocks
     assert rows == reversed_rows[::-1]
     assert sorted(ids(rows)) == sorted(ids(await get_responses(conn, anonymous_token=token)))
+
+
+async def test_a_key_given_twice_is_stored_where_it_stands_first(
+    conn: Connection, other: Connection, database: str
+) -> None:
+    """A row erased between a batch's two uses of its key leaves each row in its place."""
+    tokens, keys = [uuid4(), uuid4()], [uuid4(), uuid4()]
+    requests = [
+        new_response(anonymous_token=token, submission_key=key)
+        for token, key in zip(tokens, keys, strict=True)
+    ]
+    await submit_responses(conn, requests[:1])
+    third = await asyncpg.connect(database)
+    async with open_transaction(third, "rollback"):  # blocks the batch half-way
+        await submit_responses(third, requests[1:])
+        batch = [*requests, requests[0]]
+        submitting = await blocked(submit_responses(other, batch), by=third, on=other)
+        assert await delete_responses(conn, anonymous_token=tokens[0]) == 1
+    await third.close()
+
+    rows = await submitting
+    assert [row["anonymous_token"] for row in rows] == [*tokens, tokens[0]]
+    assert rows[0] == rows[2]
+    assert await get_responses(conn, anonymous_token=tokens[0]) == rows[:1]
