@@ -225,9 +225,11 @@ async def run(scale: Scale) -> list[Figure]:
             pooled = stack.enter_context(pgbouncer.running(url))
             plain = await asyncpg.connect(pooled, statement_cache_size=0)
             stack.push_async_callback(plain.close)
-            pool = assessments.create_pool(pooled, pooler="transaction", min_size=1, max_size=1)
+            pool = await stack.enter_async_context(
+                assessments.create_pool(pooled, pooler="transaction", min_size=1, max_size=1)
+            )
             ways = {
-                LIBRARY: library(await stack.enter_async_context(pool)),
+                LIBRARY: library(await stack.enter_async_context(pool.acquire())),
                 "bare asyncpg": bare(plain),
                 "psycopg 3": psycopg_3(
                     await connect_psycopg(stack, pooled, prepare_threshold=None)
