@@ -8,12 +8,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from assessments.cli import csv_table, jsonl, options, output, progress, runner
+from assessments.event_loop import read_ahead
 from assessments.queries import queries
 from assessments.walks import iter_batches_with_scores
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncGenerator
 
     import asyncpg
 
@@ -110,7 +110,9 @@ async def _export(
     stream: BinaryIO,
 ) -> None:
     with progress.counting("exported") as show:
-        async with aclosing(_read_ahead(pool, filters)) as batches:
+        # The server works on the next batch while one is written.
+        walk = iter_batches_with_scores(pool, filters, _BATCH)
+        async with aclosing(read_ahead(walk)) as batches:
             async for batch in batches:
                 rows = limit.take(batch)
                 for start in range(0, len(rows), _SLICE):
@@ -120,18 +122,3 @@ async def _export(
                 if limit.is_reached:
                     break
         output.write(stream, lines.end())
-
-
-async def _read_ahead(
-    pool: asyncpg.Pool[Any], filters: dict[str, Any]
-) -> AsyncGenerator[list[asyncpg.Record], None]:
-    """Yield the batches; the server works on the next one while one is written."""
-    batches = iter_batches_with_scores(pool, filters, _BATCH)
-    coming = asyncio.ensure_future(anext(batches, None))
-    try:
-        while rows := await coming:
-            coming = asyncio.ensure_future(anext(batches, None))
-            yield rows
-    finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
 import stat
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,16 +19,18 @@ from assessments.cli import jsonl, options, progress, runner
 from assessments.cli.errors import CommandError
 from assessments.cli.users import Users, read_mapping
 from assessments.errors import InvalidInput, UnknownUser
+from assessments.event_loop import read_ahead
 from assessments.queries import queries, text_arrays
 from assessments.transactions import atomic
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
     from uuid import UUID
 
 _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024
+_SLICE = 20
 _LONGEST_LINE = 64 * 1024 * 1024
 _ATTEMPTS = 5
 FORMAT = {"format": "assessments import", "format_version": 1}
@@ -160,28 +163,32 @@ def _size(stream: BinaryIO) -> int | None:
 
 async def _import(
     pool: asyncpg.Pool[Any],
-    batches: Iterator[_Batch],
+    read: AsyncGenerator[_Batch, None],
     tally: _Tally,
     *,
     total: int | None,
     skip_conflicts: bool,
 ) -> None:
     size = 0
+    # Lines of a file are read while PostgreSQL stores those before. A pipe may be silent for long,
+    # and the transaction open as long.
+    batches = read if total is None else read_ahead(read)
     with progress.counting("imported", total) as show:
-        for batch in batches:
-            done = await batch.store(pool, skip_conflicts=skip_conflicts)
-            conflicts = done["conflict_numbers"] or []
-            tally.responses += done["responses"]
-            tally.scores += done["scores"]
-            tally.existing += done["already_stored"]
-            tally.skipped += len(conflicts)
-            for number in conflicts:
-                print(f"{batch.key_conflict(int(number))}: skipped", file=sys.stderr)
-            size += batch.size
-            show(tally.responses + tally.existing, size)
+        async with aclosing(batches):
+            async for batch in batches:
+                done = await batch.store(pool, skip_conflicts=skip_conflicts)
+                conflicts = done["conflict_numbers"] or []
+                tally.responses += done["responses"]
+                tally.scores += done["scores"]
+                tally.existing += done["already_stored"]
+                tally.skipped += len(conflicts)
+                for number in conflicts:
+                    print(f"{batch.key_conflict(int(number))}: skipped", file=sys.stderr)
+                size += batch.size
+                show(tally.responses + tally.existing, size)
 
 
-def _read_batches(stream: BinaryIO, users: Users) -> Iterator[_Batch]:
+async def _read_batches(stream: BinaryIO, users: Users) -> AsyncGenerator[_Batch, None]:
     """Yield the lines in batches, none with the same submission key twice."""
     batch = _Batch()
     for number, line in _read_lines(stream):
@@ -193,6 +200,8 @@ def _read_batches(stream: BinaryIO, users: Users) -> Iterator[_Batch]:
         if batch.is_full:
             yield batch
             batch = _Batch()
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)  # meanwhile the batch before is stored
     if batch.numbers:
         yield batch
 

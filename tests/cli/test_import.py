@@ -41,6 +41,10 @@ ODD_JSON: list[dict[str, Any]] = [
     {"": None, "n": [1, -0.5, 1e-9, 2**70, True]},
     {"deep": {"er": [{"é\n": "\u2028\x01\x7f"}]}},
 ]
+IN_TRANSACTION = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+"""
 
 
 async def test_everything_comes_back_equal(
@@ -289,11 +293,13 @@ async def test_a_bad_line_is_named_and_not_quoted(target: Database) -> None:
         assert await target.count() == 0
 
 
-async def test_batches_before_a_bad_line_stay(target: Database) -> None:
+async def test_batches_before_a_bad_line_stay(target: Database, tmp_path: Path) -> None:
     """It reports how many were stored before the error; the corrected file stores the rest."""
     good = [line(question_id=f"q{number}") for number in range(600)]
+    bad = tmp_path / "bad.jsonl"  # of which lines are read ahead
+    bad.write_bytes(b"".join(good) + b"{}")
 
-    failed = target.run("import", given=b"".join(good) + b"{}")
+    failed = target.run("import", bad)
     completed = target.run("import", given=b"".join(good))
 
     first, second = failed.stderr.splitlines()
@@ -318,7 +324,7 @@ async def test_a_file_is_read_by_its_name(target: Database, tmp_path: Path) -> N
 
 
 async def test_ctrl_c_ends_an_import_that_waits_for_input(target: Database) -> None:
-    """It does not wait for the next line, and reports what is stored."""
+    """It waits in no transaction and not for the next line, and reports what is stored."""
     process = target.start("import", **INTERRUPTIBLE)
     assert process.stdin
     assert process.stderr
@@ -326,6 +332,7 @@ async def test_ctrl_c_ends_an_import_that_waits_for_input(target: Database) -> N
     process.stdin.flush()
     while not await target.count():
         await asyncio.sleep(0.01)
+    assert not await target.conn.fetchval(IN_TRANSACTION)
     process.send_signal(signal.SIGINT)
 
     assert process.wait(10) == 130
