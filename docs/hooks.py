@@ -28,6 +28,7 @@ LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for each file and each folder under files/."""
     paths = {path for pattern in SHOWN for path in ROOT.glob(pattern) if path.is_file()}
+    paths.discard(ROOT / "README.md")  # docs/index.md is the front page
     for path in sorted(paths):
         name = path.relative_to(ROOT).as_posix()
         text = path.read_text(encoding="utf-8")

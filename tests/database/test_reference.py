@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.helpers import pages, plans
 from tests.helpers.yoyo import schema as read_schema
 from tests.reference import ROOT, assert_on_file, contract, indexes, schema
@@ -41,14 +43,13 @@ async def test_the_indexes_on_file_are_the_indexes(conn: asyncpg.Connection[Any]
     assert_on_file(await indexes.pages(conn))
 
 
-async def test_the_diagram_has_every_column(conn: asyncpg.Connection[Any]) -> None:
-    """The diagram of docs/reviewing.md shows each column of our tables, its type and its key."""
-    (diagram,) = pages.blocks("docs/reviewing.md", "mermaid")
+@pytest.mark.parametrize("width", ["", "-narrow"])
+async def test_the_diagram_has_every_column(conn: asyncpg.Connection[Any], width: str) -> None:
+    """The diagram of docs/reviewing.md shows each column of our tables and its type."""
+    diagram = (ROOT / f"docs/diagrams/tables{width}.svg").read_text(encoding="utf-8")
     shown = {
-        table: [tuple(line.split()[:2]) for line in lines.strip().splitlines()]
-        for table, lines in re.findall(
-            r"^    (assessment_\w+) \{\n(.*?)^    \}", diagram, re.MULTILINE | re.DOTALL
-        )
+        table: re.findall(r'class="column"[^>]*>(\w+)<.*?class="type"[^>]*>(\w+)<', rows)
+        for table, rows in re.findall(r'<g id="(assessment_\w+)">(.*?)</g>', diagram, re.DOTALL)
     }
     built = await conn.fetch(
         "SELECT c.relname, a.attname, replace(format_type(a.atttypid, a.atttypmod),"
@@ -58,9 +59,9 @@ async def test_the_diagram_has_every_column(conn: asyncpg.Connection[Any]) -> No
     )
 
     assert shown == {
-        table: [(kind, column) for name, column, kind in built if name == table]
+        table: [(column, kind) for name, column, kind in built if name == table]
         for table in ("assessment_responses", "assessment_scores")
-    }, 'docs/reviewing.md, "A change in ten minutes": draw the columns as the migrations build them'
+    }, f"docs/diagrams/tables{width}.svg: draw the columns as the migrations build them"
 
 
 async def test_what_is_not_null_in_the_contract_is_not(many: asyncpg.Connection[Any]) -> None:
