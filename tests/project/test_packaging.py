@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from importlib import metadata
@@ -69,14 +71,36 @@ def test_an_import_is_light() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a wheel built from this checkout."""
+    """Return a wheel built from the source distribution of this checkout, which is beside it."""
     target = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", target, ROOT],
-        check=True,
-        capture_output=True,
+        [sys.executable, "-m", "build", "--outdir", target, ROOT], check=True, capture_output=True
     )
     return next(target.glob("*.whl"))
+
+
+@pytest.mark.wheel
+def test_the_source_distribution_holds_what_its_tests_need(wheel: Path) -> None:
+    """Each file that the tests run or read is in it."""
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert {"Makefile", "README.md", "CHANGELOG.md", "mkdocs.yml", "pyproject.toml"} <= inside
+    for folder_name in ("assessments", "benchmarks", "docs", "examples", "migrations", "tests"):
+        for path in (ROOT / folder_name).rglob("*.*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert path.relative_to(ROOT).as_posix() in inside
+
+
+@pytest.mark.wheel
+def test_a_package_index_shows_no_dead_link(wheel: Path) -> None:
+    """The description has README.md's example, and no link or picture of a checkout."""
+    (distribution,) = metadata.distributions(path=[str(wheel)])
+    shown = distribution.metadata["Description"]
+
+    assert "await assessments.submit_response(" in shown
+    assert re.findall(r"\]\((?!https?:)|<\w+", shown) == []
 
 
 @pytest.mark.wheel
