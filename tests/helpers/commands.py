@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.helpers import forks
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -29,14 +31,7 @@ def command(*arguments: object) -> list[str]:
 
 def run(*arguments: object, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run ``assessments`` with *arguments*, and *given* on its standard input."""
-    return subprocess.run(
-        command(*arguments),
-        input=given,
-        capture_output=True,
-        env=ENVIRONMENT,
-        timeout=60,
-        check=False,
-    )
+    return forks.run("assessments", *map(str, arguments), given=given, environment=ENVIRONMENT)
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 from assessments.queries import folder
+from tests.helpers import forks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +23,11 @@ IDS = sorted(path.stem for path in MIGRATIONS.glob("*.sql") if ".rollback" not i
 async def yoyo(command: str, url: str, *sources: Path) -> subprocess.CompletedProcess[str]:
     """Run ``yoyo`` as a deployer does; *sources* are the library's migrations if left out."""
     options = ["--no-config-file", "--batch", "--database", url, *map(str, sources or [MIGRATIONS])]
-    line = [sys.executable, "-m", "yoyo", *command.split(), *options]
-    return await asyncio.to_thread(
-        subprocess.run, line, capture_output=True, text=True, check=False
+    done = await asyncio.to_thread(
+        forks.run, "yoyo", *command.split(), *options, environment=os.environ
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
 
 
