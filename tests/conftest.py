@@ -46,6 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(config.getoption("--seed"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what no server takes part in: it is the same on each."""
+    for item in items:
+        if "assessments_server_url" not in getattr(item, "fixturenames", ()):
+            item.add_marker("own_server")
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say on which server the suite runs, and how to draw the same random choices again."""
     server = config.getoption("--assessments-server") or "the first there is"
