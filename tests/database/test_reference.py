@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.helpers import pages, plans
+from tests.helpers import plans
 from tests.helpers.yoyo import schema as read_schema
 from tests.reference import ROOT, assert_on_file, contract, indexes, schema
 from tests.reference.calls import CASES
