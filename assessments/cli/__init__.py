@@ -49,11 +49,17 @@ def _parser() -> options.Parser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = commands.add_parser(
-        "demo", help="run one student's story on a PostgreSQL started for it, and clean up"
+        "demo",
+        help="run one student's story on a PostgreSQL started for it, and clean up",
+        description="Run one student's story on a PostgreSQL started for it, stop it, and write "
+        "the page of `report` to a temporary folder.",
     )
     demo.set_defaults(run=_demo)
     migrations = commands.add_parser(
-        "migrations", help="print the folder of the migrations, for yoyo apply"
+        "migrations",
+        help="print the folder of the migrations, for yoyo apply",
+        description="Print the folder of the migrations, for yoyo apply. `assessments migrate` "
+        "finds it itself.",
     )
     migrations.add_argument(
         "--standalone",

@@ -27,11 +27,10 @@ def add_command(commands: Any) -> None:
     check = commands.add_parser(
         "check",
         help="check that a database fits this version of the library; status 1 if not",
-        description="Checks server, migrations, column types, constraints, indexes and every query "
-        "against the live schema, and what the role that connects may run. Changes nothing. For "
-        "deploy scripts: after the migrations, before the service, with the URL that the service "
-        "gets. Before the migrations, with their URL: whether they can be applied, and to which "
-        "users table.",
+        description="Check server, migrations, column types, constraints, indexes and every query "
+        "against the live schema, and what the role that connects may run. Nothing is changed. In "
+        "a deploy, run it after the migrations with the URL of the service. Before them, with "
+        "their URL, it says whether they can be applied, and to which users table.",
         epilog="Exit status: 0 fit, 1 not fit, 2 wrong usage, 3 no connection to the server.",
     )
     options.add_database(check)

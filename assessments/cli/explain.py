@@ -27,8 +27,8 @@ def add_command(commands: Any) -> None:
     explain = commands.add_parser(
         "explain",
         help="print the plan of every query on a database, for any arguments",
-        description="Prints the generic plan of each query, and marks with ! where it uses other "
-        "indexes than the query's comment promises. Runs none of them without --analyze. Status 1 "
+        description="Print the generic plan of each query, and mark with ! where it uses other "
+        "indexes than the query's comment promises. Without --analyze, no query is run. Status 1 "
         "where --against finds changes.",
         epilog="Exit status: 0 done, 1 failed or changed, 2 wrong usage, 3 no connection to the "
         "server.",
@@ -51,7 +51,7 @@ def add_command(commands: Any) -> None:
         "--html",
         metavar="FILE",
         type=options.input_file,
-        help="write all as a page, for its owner only; a dash is standard output",
+        help="write all as a page, readable by its owner only; a dash is standard output",
     )
     explain.add_argument(
         "--against",

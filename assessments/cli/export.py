@@ -34,7 +34,7 @@ def add_command(commands: Any) -> None:
     options.add_database(export)
     for flag, name, metavar, kind, which in (
         ("--user-id", "user_id", "ID", options.user_id, "of this user"),
-        ("--anonymous-token", "anonymous_token", "UUID", options.anonymous_token, "of this token"),
+        ("--anonymous-token", "anonymous_token", "UUID", options.anonymous_token, "of this owner"),
         ("--module", "module_slug", "SLUG", options.identifier, "of this module"),
         ("--question", "question_id", "ID", options.identifier, "to this question"),
     ):
@@ -56,7 +56,7 @@ def add_command(commands: Any) -> None:
         "--output",
         metavar="FILE",
         default="-",
-        help="write this file, which appears when it is complete, for its owner only; a dash, the "
+        help="write this file once all is exported, readable by its owner only; a dash, the "
         "default, is standard output",
     )
     export.set_defaults(run=run)

@@ -41,9 +41,10 @@ def add_command(commands: Any) -> None:
     migrate = commands.add_parser(
         "migrate",
         help="apply the migrations, as yoyo apply does, and retry lock timeouts",
-        description="Applies the migrations by yoyo, whose tables it shares with plain `yoyo "
-        "apply`. Says before it starts what stands in the way. Retries lock timeouts; any other "
-        "failure ends it. Removes the lock of a killed deploy where no session of it can be left.",
+        description="Apply the migrations by yoyo, sharing its tables with plain `yoyo apply`. "
+        "What stands in the way is said before anything is applied. Lock timeouts are retried; "
+        "any other failure ends the command. The lock of a killed deploy is removed where no "
+        "session of it can be left.",
         epilog=f"{options.STATUSES} Run again after a failure: what is applied stays applied.",
     )
     options.add_database(migrate)

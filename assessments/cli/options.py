@@ -71,8 +71,8 @@ def add_database(parser: argparse.ArgumentParser) -> None:
         type=_database,
         default=url,
         required=not url,
-        help="postgresql://… of the database; by default, DATABASE_URL of the environment, where "
-        "a list of processes does not show its password",
+        help="postgresql://… of the database; by default, the environment's DATABASE_URL, which "
+        "keeps the password out of the list of processes",
     )
 
 
@@ -89,12 +89,12 @@ def add_times(parser: argparse.ArgumentParser) -> None:
         "--since",
         metavar="TIME",
         type=time,
-        help="only responses created then or later; TIME is a date (2026-11-24: its midnight in "
+        help="only responses created at TIME or later; TIME is a date (2026-11-24: its midnight in "
         "UTC), a timestamp with its offset (2026-11-24T09:00:00+01:00) or an age (7d, 12w, 36h: "
         "so long ago)",
     )
     parser.add_argument(
-        "--until", metavar="TIME", type=time, help="only responses created before then"
+        "--until", metavar="TIME", type=time, help="only responses created before TIME"
     )
 
 

@@ -49,7 +49,7 @@ def add_command(commands: Any) -> None:
         default=_BATCH,
         help=f"how many to erase in one transaction; by default, {_BATCH:,}",
     )
-    purge.add_argument("--yes", action="store_true", help="erase them")
+    purge.add_argument("--yes", action="store_true", help="erase; without it, only say how many")
     options.add_json(purge)
     purge.set_defaults(run=run)
 

@@ -44,7 +44,7 @@ def add_command(commands: Any) -> None:
         dest="of_path",
         metavar="PATH",
         type=_path,
-        help="where in score_data the most that could be had is; points are then shown as shares",
+        help="where the maximum is in score_data; points are then shown as shares of it",
     )
     report.add_argument(
         "--answers",
@@ -56,8 +56,7 @@ def add_command(commands: Any) -> None:
         "--output",
         metavar="FILE",
         required=True,
-        help="write this file, which appears when it is complete, for its owner only; a dash is "
-        "standard output",
+        help="write this file, readable by its owner only; a dash is standard output",
     )
     report.set_defaults(run=lambda arguments: run(report, arguments))
 
