@@ -9,7 +9,19 @@ import sys
 from typing import TYPE_CHECKING
 
 from assessments import __version__
-from assessments.cli import check, explain, export, import_, migrate, options, purge, report
+from assessments.cli import (
+    check,
+    explain,
+    export,
+    import_,
+    migrate,
+    options,
+    output,
+    purge,
+    report,
+    runner,
+)
+from assessments.cli.errors import FAILED
 from assessments.queries import folder
 
 if TYPE_CHECKING:
@@ -17,26 +29,35 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _INTERRUPTED = 130  # as a shell reports a process that SIGINT ended
+_EXTRAS = {
+    "jinja2": "report",
+    "psycopg2": "migrate",
+    "rich": "cli",
+    "vl_convert": "report",
+    "yoyo": "migrate",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that *arguments* (those of the process, if left out) name."""
     given = _parser().parse_args(arguments)
+    if sys.stdout is None:  # as after >&-
+        print("standard output is closed", file=sys.stderr)
+        return FAILED
     try:
-        status: int = given.run(given)
+        return runner.report_failure(lambda: given.run(given))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "assessments":
+        if error.name not in _EXTRAS:
             raise
+        extras = "cli,embedded,migrate,report" if given.run is _demo else _EXTRAS[error.name]
         print(
-            f"{given.command} needs {error.name}: pip install "
-            '"assessments[cli,migrate,embedded,report]"',
+            f'{given.command} needs {error.name}: pip install "assessments[{extras}]"',
             file=sys.stderr,
         )
-        return 1
-    return status
+        return FAILED
 
 
 def _parser() -> options.Parser:
@@ -84,5 +105,6 @@ def _demo(_given: argparse.Namespace) -> int:
 
 
 def _migrations(given: argparse.Namespace) -> int:
-    print(folder("migrations") / "standalone" if given.standalone else folder("migrations"))
+    migrations = folder("migrations")
+    output.say(str(migrations / "standalone" if given.standalone else migrations))
     return 0

@@ -25,7 +25,7 @@ from yoyo import default_migration_table, read_migrations
 from yoyo.backends.core.postgresql import PostgresqlBackend
 from yoyo.connections import parse_uri
 
-from assessments.cli.errors import OUT_OF_REACH, WRONG_USAGE, CommandError
+from assessments.cli.errors import BAD_PARAMETER, OUT_OF_REACH, WRONG_USAGE, CommandError
 from assessments.cli.output import say
 from assessments.migration_files import concurrent_index, read_migration
 
@@ -96,8 +96,7 @@ def one_line_errors() -> Iterator[None]:
     except psycopg2.Error as error:
         message = str(error.diag.message_primary or error).strip().partition("\n")[0]
         if isinstance(error, psycopg2.ProgrammingError) and error.pgcode is None:
-            problem = "--database: a parameter of the URL has no valid value"
-            raise CommandError(problem, WRONG_USAGE) from None
+            raise CommandError(BAD_PARAMETER, WRONG_USAGE) from None
         if error.pgcode is None:
             raise CommandError(f"no connection to the server: {message}", OUT_OF_REACH) from None
         raise CommandError(f"PostgreSQL says: {message}") from None

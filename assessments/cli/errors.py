@@ -13,7 +13,7 @@ _INSUFFICIENT_PRIVILEGE = "42501"
 # Table, column or unique index that a migration creates.
 _NOT_MIGRATED = ("42P01", "42703", "42P10")
 _NO_CONNECTION = "no connection to the server"
-
+BAD_PARAMETER = "a parameter in the URL of the database is unknown or has no valid value"
 
 FAILED, WRONG_USAGE, OUT_OF_REACH = 1, 2, 3
 

@@ -104,7 +104,7 @@ def _show(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
     if arguments.html:
         from assessments.cli import explain_page
 
-        with output.opened(arguments.html) as stream:
+        with output.opened(arguments.html, "--html") as stream:
             output.write(stream, [explain_page.render(found).encode()])
     if arguments.as_json:
         say(json.dumps(found, indent=1, sort_keys=True))

@@ -17,6 +17,7 @@ import asyncpg
 
 from assessments.cli import jsonl, options, progress, runner
 from assessments.cli.errors import CommandError
+from assessments.cli.output import say
 from assessments.cli.users import Users, read_mapping
 from assessments.errors import InvalidInput, UnknownUser
 from assessments.event_loop import read_ahead
@@ -33,6 +34,7 @@ _BATCH_BYTES = 8 * 1024 * 1024
 _SLICE = 20
 _LONGEST_LINE = 64 * 1024 * 1024
 _ATTEMPTS = 5
+_EXPECTED = "; import reads JSON Lines as export writes them, not the CSV of export --csv"
 FORMAT = {"format": "assessments import", "format_version": 1}
 _SCORE_COLUMNS = ("number", "data", "model_id", "prompt_version", "created_at", "occurrence")
 
@@ -111,10 +113,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def work(pool: asyncpg.Pool[Any]) -> None:
         mapping = None if arguments.map_users is None else read_mapping(arguments.map_users)
-        tally.begun = True
-        this = await queries.cli.get_database_identity(pool)
-        users = Users(this, mapping, arguments.same_users)
         with _open_input(arguments.file) as stream:
+            tally.begun = True
+            this = await queries.cli.get_database_identity(pool)
+            users = Users(this, mapping, arguments.same_users)
             await _import(
                 *(pool, _read_batches(stream, users), tally),
                 total=_size(stream),
@@ -126,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
         return runner.run(arguments.database, work)
     finally:
         if tally.begun and arguments.as_json:
-            print(json.dumps(tally.document()))
+            say(json.dumps(tally.document()))
         elif tally.complete:
             skipped = f"; {tally.skipped:,} were skipped" if tally.skipped else ""
             print(
@@ -145,6 +147,8 @@ def run(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _open_input(name: str) -> Iterator[BinaryIO]:
     if name == "-":
+        if sys.stdin is None:  # as after <&-
+            raise CommandError("standard input is closed")
         yield sys.stdin.buffer
         return
     try:
@@ -215,7 +219,8 @@ def _parse_line(
             response["user_id"] = users.resolve(response["user_id"], database)
     except InvalidInput as error:
         path = f"{error.parameter}: " if error.parameter else ""
-        raise CommandError(f"line {number}: {path}{error.problem}") from None
+        hint = _EXPECTED if number == 1 and not path else ""
+        raise CommandError(f"line {number}: {path}{error.problem}{hint}") from None
     return response, scores
 
 

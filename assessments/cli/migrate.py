@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     if status := runner.run(arguments.database, work):
         return status
     (plan,) = plans
-    try:
-        deploy.prepare()
-        with deploy.one_line_errors():
-            _run(arguments, plan)
-    except CommandError as error:
-        print(error, file=sys.stderr)
-        return error.status
+    deploy.prepare()
+    with deploy.one_line_errors():
+        _run(arguments, plan)
     return 0
 
 

@@ -36,6 +36,7 @@ _QUOTING = re.compile(
 STATUSES = "Exit status: 0 done, 1 failed, 2 wrong usage, 3 no connection to the server."
 _URL_GOES = "the URL of a database goes to --database"
 _ID = re.compile(r"[0-9]{1,19}")  # not more: int() refuses very long text, and argparse quotes it
+_OPTION, _VARIABLE = "argument --database: ", "DATABASE_URL"
 _MISSING = "the following arguments are required: --database"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _AGE = re.compile(r"([0-9]{1,9})([dwh])")
@@ -52,6 +53,8 @@ class Parser(argparse.ArgumentParser):
             message = f"{quoting[1]}{quoting[2] or ''}{hint}"
         elif message.startswith(_MISSING):
             message += "; give --database URL, or set DATABASE_URL"
+        elif message.startswith(f"{_OPTION}{_VARIABLE} "):
+            message = message.removeprefix(_OPTION)
         super().error(message)
 
 
@@ -64,12 +67,12 @@ class Age(NamedTuple):
 
 def add_database(parser: argparse.ArgumentParser) -> None:
     """Give *parser* the option ``--database``."""
-    url = os.environ.get("DATABASE_URL") or None
+    url = os.environ.get(_VARIABLE)
     parser.add_argument(
         "--database",
         metavar="URL",
         type=_database,
-        default=url,
+        default=_FromEnvironment(url) if url else None,
         required=not url,
         help="postgresql://… of the database; by default, the environment's DATABASE_URL, which "
         "keeps the password out of the list of processes",
@@ -98,10 +101,21 @@ def add_times(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _FromEnvironment(str):
+    """The value of ``DATABASE_URL``, which an error is to name."""
+
+    __slots__ = ()
+
+
 def _database(text: str) -> str:
     if not text:  # asyncpg would take the environment's
         raise argparse.ArgumentTypeError("must not be empty")
-    return _checked(check_url, text)
+    try:
+        return _checked(check_url, text)
+    except argparse.ArgumentTypeError as error:
+        if isinstance(text, _FromEnvironment):
+            raise argparse.ArgumentTypeError(f"{_VARIABLE} {error}") from None
+        raise
 
 
 def user_id(text: str) -> int:

@@ -21,7 +21,7 @@ class ReaderClosedError(Exception):
 
 
 @contextmanager
-def opened(name: str) -> Iterator[BinaryIO]:
+def opened(name: str, option: str = "--output") -> Iterator[BinaryIO]:
     """Yield standard output for ``-``, or a file that replaces the one at *name* when complete.
 
     Until then it has a name of its own in the same directory, so that whoever finds a file at
@@ -30,13 +30,13 @@ def opened(name: str) -> Iterator[BinaryIO]:
     if name == "-":
         yield sys.stdout.buffer
         return
-    file = Path(name).resolve()
-    if file.exists() and not file.is_file():
-        raise CommandError("--output: is there already and not a file")
     try:
+        file = Path(name).resolve()
+        if file.exists() and not file.is_file():
+            raise CommandError(f"{option}: is there already and not a file")
         descriptor, part = tempfile.mkstemp(".part", ".assessments-", file.parent)  # mode 0600
     except OSError as error:
-        raise CommandError(f"--output: {error.strerror}") from None
+        raise CommandError(f"{option}: {error.strerror}") from None
     stream = os.fdopen(descriptor, "wb")
     try:
         yield stream

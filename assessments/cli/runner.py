@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SIGPIPE_STATUS = 141  # as a shell reports a process that SIGPIPE ended
 _TERMINATIONS = ("SIGTERM", "SIGHUP")  # not every system has both
+# The driver's own, and the server's: asyncpg sends it every parameter that it does not know.
+_BAD_PARAMETERS = (ValueError, asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError)
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError)
 
 
@@ -30,15 +32,24 @@ def run(url: str, work: Callable[[asyncpg.Pool[Any]], Awaitable[None]]) -> int:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _exit)
-    try:
+
+    def run_on_pool() -> int:
         asyncio.run(_run_on_pool(url, work, on_interrupt))
+        return 0
+
+    return report_failure(run_on_pool)
+
+
+def report_failure(act: Callable[[], int]) -> int:
+    """Return the exit status of *act*; report what failed."""
+    try:
+        return act()
     except CommandError as error:
         print(error, file=sys.stderr)
         return error.status
     except output.ReaderClosedError:
         output.detach_stdout()
         return _SIGPIPE_STATUS
-    return 0
 
 
 def _exit(number: int, _frame: FrameType | None) -> NoReturn:
@@ -55,9 +66,8 @@ async def _run_on_pool(
         # Safe behind any pooler; an import's statement takes as long as it takes.
         pool = create_pool(url, pooler="transaction", min_size=1, max_size=1, command_timeout=None)
         await pool
-    except ValueError:
-        problem = "--database: a parameter of the URL has no valid value"
-        raise CommandError(problem, errors.WRONG_USAGE) from None
+    except _BAD_PARAMETERS:
+        raise CommandError(errors.BAD_PARAMETER, errors.WRONG_USAGE) from None
     except _DRIVER_ERRORS as error:
         raise CommandError(describe(error), errors.OUT_OF_REACH) from None
     async with pool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.helpers.commands import run
+from tests.helpers.commands import ENVIRONMENT, command, run
 from tests.helpers.jsonl import line
 from tests.helpers.rows import SECRET
 from tests.helpers.servers import database_url
@@ -116,14 +119,85 @@ def test_a_server_out_of_reach_exits_with_3(name: str, url: str, problem: str) -
     assert b"hunter2" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["check", "export"])
-@pytest.mark.parametrize("parameter", ["sslmode=x", "target_session_attrs=x"])
-def test_a_url_that_the_driver_refuses_exits_with_2(name: str, parameter: str) -> None:
-    """It is wrong usage, found only at the connection; the password is not quoted."""
-    done = run(name, "--database", f"postgresql://u:hunter2@127.0.0.1:1/d?{parameter}")
+@pytest.mark.parametrize("name", ["check", "migrate"])
+@pytest.mark.parametrize(
+    "parameter", ["sslmode=x", "target_session_attrs=x", "statement_timeout=x", "hunter2=x"]
+)
+def test_a_url_with_a_parameter_that_cannot_be_used_exits_with_2(
+    source: Database, name: str, parameter: str
+) -> None:
+    """It is wrong usage, found by the driver or the server; the parameter is not quoted."""
+    separator = "&" if "?" in source.url else "?"
+    done = run(name, "--database", f"{source.url}{separator}{parameter}")
 
+    problem = "a parameter in the URL of the database is unknown or has no valid value"
+    assert (done.returncode, done.stderr.decode()) == (2, f"{problem}\n")
+
+
+def test_a_bad_url_of_the_environment_is_said_to_be_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error is about DATABASE_URL, and not about an option that was not given."""
+    monkeypatch.setitem(ENVIRONMENT, "DATABASE_URL", f"mysql://u:{SECRET}@h/d")
+    done = run("check")
+
+    problem = "DATABASE_URL must be postgresql://user:password@host/database, not mysql://"
     assert done.returncode == 2
-    assert done.stderr == b"--database: a parameter of the URL has no valid value\n"
+    assert done.stderr.decode().endswith(f"\nassessments check: error: {problem}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extras"),
+    [
+        ("migrate", "psycopg2", "migrate"),
+        ("report", "jinja2", "report"),
+        ("demo", "yoyo", "cli,embedded,migrate,report"),
+    ],
+)
+def test_a_missing_extra_is_named(name: str, module: str, extras: str) -> None:
+    """A command says which extra it needs, and no more than it needs."""
+    code = f"import sys; sys.modules[{module!r}] = None; from assessments.cli import main; main()"
+    options = {"report": ("--output", "-"), "demo": ()}.get(name, ())
+    url = () if name == "demo" else ("--database", "postgresql://127.0.0.1:1/d")
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, *url, *options], capture_output=True, check=False
+    )
+
+    expected = f'{name} needs {module}: pip install "assessments[{extras}]"\n'
+    assert done.stderr.decode() == expected
+
+
+def run_redirected(redirection: str, url: str, *arguments: str) -> tuple[int, str]:
+    """Run a command on *url* as a shell redirects it; return the status and standard error."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *command(*arguments)],
+        input=b"",
+        capture_output=True,
+        env={**ENVIRONMENT, "DATABASE_URL": url},
+        check=False,
+    )
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("import", "--json")])
+def test_an_output_that_takes_nothing_is_an_error(
+    source: Database, arguments: tuple[str, ...]
+) -> None:
+    """A full disk or a closed output is named in one line; a reader that has gone ends it, too."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    unread = source.start(*arguments, stdin=subprocess.DEVNULL, stdout=writer)
+    os.close(writer)
+
+    full = run_redirected(">/dev/full", source.url, *arguments)
+    assert full == (1, "cannot write: No space left on device\n")
+    assert run_redirected(">&-", source.url, *arguments) == (1, "standard output is closed\n")
+    assert (unread.communicate(timeout=30)[1], unread.returncode) == (b"", 141)
+
+
+def test_a_closed_input_is_an_error(source: Database) -> None:
+    """An import says so in one line."""
+    assert run_redirected("<&-", source.url, "import") == (1, "standard input is closed\n")
 
 
 @contextmanager

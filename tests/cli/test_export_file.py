@@ -90,7 +90,7 @@ async def test_an_export_that_fails_leaves_the_file_before_it(
     assert all(stat.S_IMODE((tmp_path / each).stat().st_mode) == 0o600 for each in left)
 
 
-@pytest.mark.parametrize("output", ["nowhere/out.jsonl", "."])
+@pytest.mark.parametrize("output", ["nowhere/out.jsonl", ".", "x" * 300])
 def test_an_output_that_cannot_be_written_is_an_error(
     source: Database, tmp_path: Path, output: str
 ) -> None:

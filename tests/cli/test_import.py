@@ -293,6 +293,15 @@ async def test_a_bad_line_is_named_and_not_quoted(target: Database) -> None:
         assert await target.count() == 0
 
 
+def test_csv_is_refused_with_what_is_expected(source: Database) -> None:
+    """The first line of ``export --csv`` says that import does not read it."""
+    done = source.run("import", given=source.export("--csv"))
+
+    expected = "import reads JSON Lines as export writes them, not the CSV of export --csv"
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(f"line 1: is not JSON; {expected}\n")
+
+
 async def test_batches_before_a_bad_line_stay(target: Database, tmp_path: Path) -> None:
     """It reports how many were stored before the error; the corrected file stores the rest."""
     good = [line(question_id=f"q{number}") for number in range(600)]
@@ -319,7 +328,8 @@ async def test_a_file_is_read_by_its_name(target: Database, tmp_path: Path) -> N
     missing = target.run("import", tmp_path / "nowhere")
 
     assert missing.returncode == 1
-    assert b"nowhere: No such file or directory\n" in missing.stderr
+    assert missing.stderr.endswith(b"nowhere: No such file or directory\n")
+    assert missing.stderr.count(b"\n") == 1
     assert await target.count() == 2
 
 
