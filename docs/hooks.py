@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from mkdocs.structure.files import File, Files
 
+import assessments
+
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.pages import Page
@@ -22,6 +24,7 @@ SHOWN = (
     "*.md",
     "LICENSE",
 )
+FUNCTION = re.compile(r"^\| (`(backoffice\.)?(\w+)`) \|", re.MULTILINE)
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 
 
@@ -45,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
-    """Let links to files of the repository lead to their pages."""
+    """Let links to files lead to their pages, and functions to their docstrings."""
     uri = page.file.src_uri
     place = uri.removeprefix("files/") if uri.startswith("files/") else f"docs/{uri}"
 
@@ -56,7 +59,14 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
                 return f"]({posixpath.relpath(target, posixpath.dirname(uri) or '.')}"
         return match[0]
 
+    if uri == "reference/api.md":
+        markdown = FUNCTION.sub(_linked, markdown)
     return LINK.sub(replaced, markdown)
+
+
+def _linked(match: re.Match[str]) -> str:
+    module = "assessments.backoffice" if match[2] else getattr(assessments, match[3]).__module__
+    return f"| [{match[1]}][{module}.{match[3]}] |"
 
 
 def _page(name: str) -> str:
