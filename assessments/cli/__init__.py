@@ -21,7 +21,7 @@ from assessments.cli import (
     report,
     runner,
 )
-from assessments.cli.errors import FAILED
+from assessments.cli.errors import FAILED, CommandError
 from assessments.queries import folder
 
 if TYPE_CHECKING:
@@ -101,7 +101,11 @@ def _parser() -> options.Parser:
 def _demo(_given: argparse.Namespace) -> int:
     from assessments.cli import demo
 
-    return demo.run()
+    try:
+        return demo.run()
+    except OSError as error:  # of standard output, or of the server's folder
+        output.detach_stdout()
+        raise CommandError(f"demo: {error.strerror or type(error).__name__}") from None
 
 
 def _migrations(given: argparse.Namespace) -> int:

@@ -195,6 +195,11 @@ def test_an_output_that_takes_nothing_is_an_error(
     assert (unread.communicate(timeout=30)[1], unread.returncode) == (b"", 141)
 
 
+def test_a_demo_on_a_full_disk_is_an_error() -> None:
+    """It ends with one line, before it starts a server."""
+    assert run_redirected(">/dev/full", "", "demo") == (1, "demo: No space left on device\n")
+
+
 def test_a_closed_input_is_an_error(source: Database) -> None:
     """An import says so in one line."""
     assert run_redirected("<&-", source.url, "import") == (1, "standard input is closed\n")
