@@ -47,7 +47,10 @@ class Verdict:
 
 @pytest.fixture
 def check(figures: Figures) -> Callable[..., Verdict]:
-    """Return what runs the command, with no traceback, and adds its time to the run's figures."""
+    """Return what runs the command, with no traceback, and adds its time to the run's figures.
+
+    The start of Python is not in it.
+    """
 
     def checked(state: str, url: str, *options: str) -> Verdict:
         start = perf_counter()
