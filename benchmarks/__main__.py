@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -29,6 +30,8 @@ SECTIONS = (
     "calls", "peers", "concurrency", "bursts", "growth", "transfer", "indexes", "startup",
 )  # fmt: skip
 """The modules that follow the protocol of `benchmarks.measure`, in the page's order."""
+ONE_AT_A_TIME = ("calls", "peers", "growth")
+"""Those whose calls are made one at a time."""
 
 
 def section(name: str) -> Any:
@@ -39,12 +42,24 @@ def section(name: str) -> Any:
 def measure(name: str, scale: Any) -> None:
     """Measure one section, print its table and keep its figures."""
     module = section(name)
+    if name in ONE_AT_A_TIME:
+        share_one_core()
     begun = perf_counter()
     figures = asyncio.run(module.run(scale))
     seconds = perf_counter() - begun
     print(f"\n{module.TITLE}  ({seconds:.0f} s)\n{module.ABOUT}\n")
     show(figures)
     results.store(name, scale, figures, seconds)
+
+
+def share_one_core() -> None:
+    """Keep this process, and the servers that it will start, on one core, where the system can.
+
+    A call to a server process on another core takes half as long again; which of the ways has its
+    own there would decide their ratio.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def show(figures: Sequence[Figure]) -> None:

@@ -25,7 +25,8 @@ measures everything again in some minutes and rewrites the file, this page and i
 
 Every figure is a ratio of two ways that ran in turn in one run, on one server, unless its unit says
 otherwise: the median, and the quartiles around it. Absolute times are the machine's and stand as
-notes. Servers are an embedded PostgreSQL on the same cores as the client.
+notes. Servers are an embedded PostgreSQL on the same cores as the client; for calls made one at a
+time, client and server share one core.
 
 ## Targets
 
@@ -85,7 +86,11 @@ _TWO_CORES = (
 WHY: dict[str, str] = {
     "one submit, score, claim of 10 over bare asyncpg": _CHECKED,
     "page of 20 and of 100 over bare asyncpg": "as above; both decode rows by the same decoder",
+    "reads: SQLAlchemy Core over the library": (
+        "most of what the latest of 50 questions takes is PostgreSQL's work, the same for both"
+    ),
     "burst of 64 workers over the pool of 16": _TWO_CORES,
+    "its p50 over the pool's": _TWO_CORES,
     "burst of 64 workers over `pgbench -M prepared -c 64`": (
         f"{_TWO_CORES}; pgbench is written in C, checks nothing and decodes no row"
     ),
