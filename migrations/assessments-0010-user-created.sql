@@ -14,9 +14,7 @@ SET statement_timeout = '3600s';
 
 DROP INDEX CONCURRENTLY IF EXISTS idx_assessment_responses_user_created;
 
--- A response has one owner: the predicate is true of signed-in users' responses. It names the other
--- column, so that no query by user can be planned on this index.
 -- squawk-ignore prefer-robust-stmts
 CREATE INDEX CONCURRENTLY idx_assessment_responses_user_created
 ON assessment_responses (created_at, response_id)
-WHERE anonymous_token IS NULL;
+WHERE user_id IS NOT NULL;

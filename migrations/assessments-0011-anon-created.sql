@@ -14,9 +14,7 @@ SET statement_timeout = '3600s';
 
 DROP INDEX CONCURRENTLY IF EXISTS idx_assessment_responses_anon_created;
 
--- A response has one owner: the predicate is true of anonymous owners' responses. It names the other
--- column, so that no query by token can be planned on this index.
 -- squawk-ignore prefer-robust-stmts
 CREATE INDEX CONCURRENTLY idx_assessment_responses_anon_created
 ON assessment_responses (created_at, response_id)
-WHERE user_id IS NULL;
+WHERE anonymous_token IS NOT NULL;
