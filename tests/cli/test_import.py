@@ -17,6 +17,7 @@ from assessments import backoffice
 from tests.helpers.commands import INTERRUPTIBLE, active_backend, content, summary
 from tests.helpers.jsonl import line, score
 from tests.helpers.observe import until_waiting_for_lock
+from tests.helpers.polling import until
 from tests.helpers.rows import SECRET, questions, submit, submit_all
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ ODD_JSON: list[dict[str, Any]] = [
     {"": None, "n": [1, -0.5, 1e-9, 2**70, True]},
     {"deep": {"er": [{"é\n": "\u2028\x01\x7f"}]}},
 ]
+STORED = "SELECT count(*) FROM assessment_responses"
 IN_TRANSACTION = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND state LIKE 'idle in transaction%'
@@ -119,8 +121,7 @@ async def test_a_killed_import_is_completed_by_another(source: Database, target:
     assert process.stdin
     process.stdin.write(b"".join(exported.splitlines(keepends=True)[:1200]))
     process.stdin.flush()
-    while not await target.count():
-        await asyncio.sleep(0.01)
+    await until(target.conn, STORED)
     process.kill()
     process.communicate()
     stored = await target.count()
@@ -340,8 +341,7 @@ async def test_ctrl_c_ends_an_import_that_waits_for_input(target: Database) -> N
     assert process.stderr
     process.stdin.write(b"".join(line() for _ in range(501)))
     process.stdin.flush()
-    while not await target.count():
-        await asyncio.sleep(0.01)
+    await until(target.conn, STORED)
     assert not await target.conn.fetchval(IN_TRANSACTION)
     process.send_signal(signal.SIGINT)
 
