@@ -296,7 +296,7 @@ FROM (
     SELECT 1
     FROM assessment_responses
     WHERE
-        anonymous_token IS NOT NULL
+        user_id IS NULL
         AND created_at < pg_catalog.now() - :older_than::interval
     ORDER BY created_at, response_id
     LIMIT :max_rows::bigint
@@ -310,14 +310,14 @@ FROM (
 -- taken.
 DELETE FROM assessment_responses
 WHERE
-    anonymous_token IS NOT NULL
+    user_id IS NULL
     AND response_id = any((
         SELECT pg_catalog.array_agg(expired.response_id)
         FROM (
             SELECT response_id
             FROM assessment_responses
             WHERE
-                anonymous_token IS NOT NULL
+                user_id IS NULL
                 AND created_at < pg_catalog.now() - :older_than::interval
             ORDER BY created_at, response_id
             LIMIT :max_rows::bigint
@@ -334,7 +334,7 @@ FROM (
         SELECT 1
         FROM assessment_responses
         WHERE
-            user_id IS NOT NULL
+            anonymous_token IS NULL
             AND created_at < pg_catalog.now() - :older_than::interval
         ORDER BY created_at, response_id
         LIMIT :max_rows::bigint
@@ -344,7 +344,7 @@ FROM (
         SELECT 1
         FROM assessment_responses
         WHERE
-            anonymous_token IS NOT NULL
+            user_id IS NULL
             AND created_at < pg_catalog.now() - :older_than::interval
         ORDER BY created_at, response_id
         LIMIT :max_rows::bigint
@@ -367,7 +367,7 @@ WHERE response_id = any((
             SELECT response_id
             FROM assessment_responses
             WHERE
-                user_id IS NOT NULL
+                anonymous_token IS NULL
                 AND created_at < pg_catalog.now() - :older_than::interval
             ORDER BY created_at, response_id
             LIMIT :max_rows::bigint
@@ -377,7 +377,7 @@ WHERE response_id = any((
             SELECT response_id
             FROM assessment_responses
             WHERE
-                anonymous_token IS NOT NULL
+                user_id IS NULL
                 AND created_at < pg_catalog.now() - :older_than::interval
             ORDER BY created_at, response_id
             LIMIT :max_rows::bigint

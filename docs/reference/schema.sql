@@ -27,7 +27,7 @@ WHERE (anonymous_token IS NOT NULL);
 
 CREATE INDEX idx_assessment_responses_anon_created
 ON assessment_responses (created_at, response_id)
-WHERE (anonymous_token IS NOT NULL);
+WHERE (user_id IS NULL);
 
 CREATE INDEX idx_assessment_responses_anon_module
 ON assessment_responses (anonymous_token, module_slug, created_at DESC, response_id DESC)
@@ -49,7 +49,7 @@ WHERE (submission_key IS NOT NULL);
 
 CREATE INDEX idx_assessment_responses_user_created
 ON assessment_responses (created_at, response_id)
-WHERE (user_id IS NOT NULL);
+WHERE (anonymous_token IS NULL);
 
 CREATE INDEX idx_assessment_responses_user_id
 ON assessment_responses (user_id, created_at DESC, response_id DESC)

@@ -40,7 +40,7 @@ MIGRATE, CHECK = pages.blocks(PAGE, "sh", "Applying")
 END, MARK = pages.blocks(PAGE, "sh", "When a deploy was killed")
 SAME_SHELL = LOOP[: LOOP.index("attempt")]
 CONCURRENT = IDS[3:]
-FORMS = [*IDS[:4], IDS[8]]  # from 0005 on all but 0009 are of the form of 0004
+FORMS = [*IDS[:4], IDS[8]]  # the later ones are of the form of 0004 or 0009
 LOCK_TIMEOUT = 2.0
 HANGS = 60
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from assessments.queries import named, promised_indexes
-from tests.helpers.plans import EXEMPT, PROMISING, indexes
+from tests.helpers.plans import EXEMPT, PROMISING, generic_plan, indexes
 from tests.helpers.servers import database_url
 from tests.reference import assert_on_file, plans
 from tests.reference.calls import CASES, EXCEPTIONS
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
     from tests.helpers.plans import Call
     from tests.reference.plans import Facts
+
+BY_AGE = {"idx_assessment_responses_user_created", "idx_assessment_responses_anon_created"}
+ONE_OF_EACH = """
+INSERT INTO assessment_responses (user_id, anonymous_token, question_id, module_slug, answer_text)
+SELECT
+    CASE WHEN n % 2 = 0 THEN $1::bigint END,
+    CASE WHEN n % 2 = 1 THEN 'fbf1c2a4-7a58-4a0c-b7fe-5a3d2e8c1f60'::uuid END,
+    'q' || n % 20, 'm' || n % 4, 'Because.'
+FROM generate_series(1, 400) AS n
+"""
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +133,13 @@ def test_a_page_is_read_in_index_order(facts: Facts) -> None:
     assert "Merge Append" in plan
     assert plan.count("Sort") == plan.count("Sort Key:") == 1, plan
     assert max(call.buffers for call in pages.values()) < 20
+
+
+async def test_no_read_by_owner_scans_by_age(conn: asyncpg.Connection[Any], user_id: int) -> None:
+    """A new service's statistics, of one user and one token, lead no read to a purge's index."""
+    await conn.execute(ONE_OF_EACH, user_id)
+    await conn.execute("ANALYZE")
+
+    used = {name: indexes(await generic_plan(conn, name)) for name in PROMISING}
+
+    assert {name for name in used if used[name] & BY_AGE - promised_indexes(name)} == set()
