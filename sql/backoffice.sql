@@ -35,16 +35,11 @@ WITH unscored AS (
             -- The same range: no score before the cursor is read.
             AND s.response_id > coalesce(:after_response_id::bigint, 0)
             AND s.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
-    WHERE
-        k.response_id > coalesce(:after_response_id::bigint, 0)
-        AND k.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
-    GROUP BY k.response_id
-    HAVING
-        CASE
-            WHEN
-                pg_catalog.count(s.response_id) FILTER (
-                    WHERE
-                    (
+            -- The CASE names both tables, so that the join looks at the score: a scan that did would
+            -- read on through all scores where none is by the model.
+            AND CASE
+                WHEN k.response_id = s.response_id
+                    THEN (
                         (:model_id::text IS NULL OR s.model_id = :model_id::text)
                         AND (
                             :prompt_version::text IS NULL
@@ -52,39 +47,39 @@ WITH unscored AS (
                         )
                     )
                     OR (:skip_human_scored::boolean AND s.model_id IS NULL)
-                ) > 0
-                THEN FALSE
-            -- In the CASE, or it would be looked at before the scores are; a count, or PostgreSQL
-            -- would first look at all responses.
-            ELSE (
-                SELECT pg_catalog.count(*)
-                FROM assessment_responses AS candidate
-                WHERE
-                    candidate.response_id = k.response_id
-                    AND (:module_slug::text IS NULL OR candidate.module_slug = :module_slug::text)
-                    AND (:question_id::text IS NULL OR candidate.question_id = :question_id::text)
-                    AND (
-                        :latest_attempts_only::boolean IS NOT TRUE
-                        OR (
-                            SELECT pg_catalog.count(*)
-                            FROM assessment_responses AS newer
-                            WHERE
-                                newer.user_id = candidate.user_id
-                                AND newer.question_id = candidate.question_id
-                                AND (newer.created_at, newer.response_id)
-                                > (candidate.created_at, candidate.response_id)
-                        ) + (
-                            SELECT pg_catalog.count(*)
-                            FROM assessment_responses AS newer
-                            WHERE
-                                newer.anonymous_token = candidate.anonymous_token
-                                AND newer.question_id = candidate.question_id
-                                AND (newer.created_at, newer.response_id)
-                                > (candidate.created_at, candidate.response_id)
-                        ) = 0
+            END
+    WHERE
+        k.response_id > coalesce(:after_response_id::bigint, 0)
+        AND k.response_id <= coalesce(:up_to_response_id::bigint, 9223372036854775807)
+        AND s.response_id IS NULL
+        AND (
+            -- The coalesce names both tables, so that responses are looked at after their scores.
+            SELECT
+                (:module_slug::text IS NULL OR candidate.module_slug = :module_slug::text)
+                AND (:question_id::text IS NULL OR candidate.question_id = :question_id::text)
+                AND (
+                    :latest_attempts_only::boolean IS NOT TRUE
+                    OR NOT EXISTS (
+                        SELECT 1
+                        FROM assessment_responses AS newer
+                        WHERE
+                            newer.user_id = candidate.user_id
+                            AND newer.question_id = candidate.question_id
+                            AND (newer.created_at, newer.response_id)
+                            > (candidate.created_at, candidate.response_id)
+                        UNION ALL
+                        SELECT 1
+                        FROM assessment_responses AS newer
+                        WHERE
+                            newer.anonymous_token = candidate.anonymous_token
+                            AND newer.question_id = candidate.question_id
+                            AND (newer.created_at, newer.response_id)
+                            > (candidate.created_at, candidate.response_id)
                     )
-            ) = 1
-        END
+                )
+            FROM assessment_responses AS candidate
+            WHERE candidate.response_id = coalesce(s.response_id, k.response_id)
+        )
     ORDER BY k.response_id
     LIMIT :max_rows::bigint
 )
