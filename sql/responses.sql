@@ -139,18 +139,20 @@ LIMIT :max_rows::bigint;
 -- idx_assessment_responses_user_question or idx_assessment_responses_anon_question, and the newest
 -- response to each by one more. With a module it reads all of the owner's responses in it, through
 -- idx_assessment_responses_user_module or idx_assessment_responses_anon_module.
+-- The owners are subqueries so that one plan serves all calls: to PostgreSQL a plan without the owner
+-- that is null would seem cheaper, and it would plan each call anew, for longer than the call takes.
 WITH RECURSIVE user_questions AS (
     SELECT pg_catalog.min(f.question_id) AS question_id
     FROM assessment_responses AS f
     WHERE
-        f.user_id = :user_id::bigint
+        f.user_id = (SELECT :user_id::bigint)
         AND :question_ids::text[] IS NULL
         AND :module_slug::text IS NULL
     UNION ALL
     SELECT (
         SELECT pg_catalog.min(n.question_id)
         FROM assessment_responses AS n
-        WHERE n.user_id = :user_id::bigint AND n.question_id > seen.question_id
+        WHERE n.user_id = (SELECT :user_id::bigint) AND n.question_id > seen.question_id
     )
     FROM user_questions AS seen
     WHERE seen.question_id IS NOT NULL
@@ -160,14 +162,16 @@ anonymous_questions AS (
     SELECT pg_catalog.min(f.question_id) AS question_id
     FROM assessment_responses AS f
     WHERE
-        f.anonymous_token = :anonymous_token::uuid
+        f.anonymous_token = (SELECT :anonymous_token::uuid)
         AND :question_ids::text[] IS NULL
         AND :module_slug::text IS NULL
     UNION ALL
     SELECT (
         SELECT pg_catalog.min(n.question_id)
         FROM assessment_responses AS n
-        WHERE n.anonymous_token = :anonymous_token::uuid AND n.question_id > seen.question_id
+        WHERE
+            n.anonymous_token = (SELECT :anonymous_token::uuid)
+            AND n.question_id > seen.question_id
     )
     FROM anonymous_questions AS seen
     WHERE seen.question_id IS NOT NULL
@@ -183,14 +187,14 @@ asked AS (
     SELECT m.question_id
     FROM assessment_responses AS m
     WHERE
-        m.user_id = :user_id::bigint
+        m.user_id = (SELECT :user_id::bigint)
         AND m.module_slug = :module_slug::text
         AND :question_ids::text[] IS NULL
     UNION
     SELECT m.question_id
     FROM assessment_responses AS m
     WHERE
-        m.anonymous_token = :anonymous_token::uuid
+        m.anonymous_token = (SELECT :anonymous_token::uuid)
         AND m.module_slug = :module_slug::text
         AND :question_ids::text[] IS NULL
     UNION
@@ -210,7 +214,7 @@ INNER JOIN LATERAL (
             n.answer_metadata::varchar AS answer_metadata, n.created_at
         FROM assessment_responses AS n
         WHERE
-            n.user_id = :user_id::bigint
+            n.user_id = (SELECT :user_id::bigint)
             AND n.question_id = a.question_id
             AND (:module_slug::text IS NULL OR n.module_slug = :module_slug::text)
         ORDER BY n.created_at DESC, n.response_id DESC
@@ -224,7 +228,7 @@ INNER JOIN LATERAL (
             n.answer_metadata::varchar AS answer_metadata, n.created_at
         FROM assessment_responses AS n
         WHERE
-            n.anonymous_token = :anonymous_token::uuid
+            n.anonymous_token = (SELECT :anonymous_token::uuid)
             AND n.question_id = a.question_id
             AND (:module_slug::text IS NULL OR n.module_slug = :module_slug::text)
         ORDER BY n.created_at DESC, n.response_id DESC

@@ -102,6 +102,11 @@ def test_no_argument_changes_a_plan(facts: Facts) -> None:
     assert {name for name, each in shapes.items() if len(each) > 1} == set()
 
 
+def test_an_owners_read_is_planned_once_for_all_calls(facts: Facts) -> None:
+    """PostgreSQL keeps one plan of it, whichever owner and filters are given."""
+    assert facts.planned_anew == set()
+
+
 def test_a_call_reads_and_sorts_no_more_than_it_returns(facts: Facts) -> None:
     """Rows, buffers and sorts are in proportion to the result, also for the heaviest owner."""
     beyond = [

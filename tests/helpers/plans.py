@@ -124,6 +124,18 @@ async def _explain(conn: asyncpg.Connection[Any], execute: str) -> str:
     return "\n".join(line for (line,) in lines)
 
 
+async def is_planned_anew(
+    conn: asyncpg.Connection[Any], name: str, arguments: dict[str, str]
+) -> bool:
+    """Return whether PostgreSQL, left alone, still plans the query *name* at its seventh call."""
+    async with prepared(conn, name, arguments) as execute:
+        await conn.execute("SET plan_cache_mode = auto")
+        for _ in range(7):  # five by a plan for the call only, then by the cheaper one
+            await _explain(conn, execute)
+        kept = "SELECT generic_plans = 0 FROM pg_prepared_statements WHERE name = 'plan_of'"
+        return bool(await conn.fetchval(kept))
+
+
 def writes(plan: str) -> bool:
     """Return whether *plan* stores, changes or deletes rows."""
     return re.search(r"\b(?:Insert|Update|Delete) on ", plan) is not None

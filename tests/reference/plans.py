@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from assessments.queries import folder, named
 from tests.helpers import plans
-from tests.reference.calls import CASES, EXCEPTIONS, Arguments, Case
+from tests.reference.calls import CASES, EXCEPTIONS, OWNERS, Arguments, Case
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     import asyncpg
@@ -33,6 +34,8 @@ class Facts(NamedTuple):
     version: int
     plans: dict[str, str]
     calls: dict[str, Calls]
+    planned_anew: set[tuple[str, tuple[str, ...], str]]
+    """An owner's reads that PostgreSQL plans at each call: query, filters and column."""
 
 
 async def pages(conn: asyncpg.Connection[Any]) -> dict[str, str]:
@@ -50,29 +53,31 @@ async def collect(conn: asyncpg.Connection[Any]) -> Facts:
     """Load the data set, plan every query and run every call."""
     await plans.load(conn)
     shown = {name: await plans.generic_plan(conn, name) for name in plans.NAMES}
-    calls = {}
+    planned_anew = {
+        (name, given, column)
+        for name in CASES
+        if name.startswith("get_") and CASES[name].columns.keys() == OWNERS.keys()
+        for given, column, arguments in _calls(CASES[name])
+        if await plans.is_planned_anew(conn, name, arguments)
+    }
+    calls: dict[str, Calls] = {}
     # What writes comes last: it leaves dead rows and larger indexes, although it is rolled back.
     for name in sorted(CASES, key=lambda name: plans.writes(shown[name])):
-        calls[name] = await _run(conn, name, CASES[name])
-    return Facts(conn.get_server_version().major, shown, calls)
+        calls[name] = {}
+        for given, column, arguments in _calls(CASES[name]):
+            call = await plans.measure(conn, name, arguments)
+            calls[name].setdefault(given, {})[column] = call
+    return Facts(conn.get_server_version().major, shown, calls, planned_anew)
 
 
-async def _run(conn: asyncpg.Connection[Any], name: str, case: Case) -> Calls:
-    return {
-        given: {
-            column: await plans.measure(conn, name, _merged(case, given, arguments))
-            for column, arguments in case.columns.items()
-        }
-        for number in range(len(case.filters) + 1)
-        for given in combinations(case.filters, number)
-    }
-
-
-def _merged(case: Case, given: tuple[str, ...], column: Arguments) -> Arguments:
-    merged = case.always | column
-    for each in given:
-        merged |= case.filters[each]
-    return merged
+def _calls(case: Case) -> Iterator[tuple[tuple[str, ...], str, Arguments]]:
+    for number in range(len(case.filters) + 1):
+        for given in combinations(case.filters, number):
+            for column, arguments in case.columns.items():
+                merged = case.always | arguments
+                for each in given:
+                    merged |= case.filters[each]
+                yield given, column, merged
 
 
 def is_beyond(call: Call) -> bool:
