@@ -53,7 +53,7 @@ nightly: $(VENV)/dev.installed
 
 # Breaks sql/, assessments/ and examples/ in one place at a time; ONLY=claim where that word stands.
 mutations: $(VENV)/dev.installed
-	$(VENV)/bin/python -m tests.mutations $(ONLY)
+	$(IN_MEMORY) $(VENV)/bin/python -m tests.mutations $(ONLY)
 
 lint: $(VENV)/dev.installed
 	$(VENV)/bin/ruff check .

@@ -210,14 +210,14 @@ async def test_the_newest_response_to_each_question_newest_first(
 ) -> None:
     """Of several responses to a question the newest counts, by created_at, then response_id."""
     async with conn.transaction():
-        await submit_all(conn, ("q1", "q2", "q3", "q2"), user_id=user_id)
+        await submit_all(conn, ("q1", "q10", "q2", "q10"), user_id=user_id)
     last = await submit(conn, "q1", user_id=user_id)
     stored = await get_responses(conn, user_id=user_id)
 
     latest = await get_latest_responses(conn, user_id=user_id)
 
     assert latest == [last, stored[1], stored[2]]
-    assert [row["question_id"] for row in latest] == ["q1", "q2", "q3"]
+    assert [row["question_id"] for row in latest] == ["q1", "q10", "q2"]
 
 
 async def test_of_two_owners_the_newer_response_counts(

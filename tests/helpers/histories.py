@@ -21,7 +21,7 @@ USERS = [1, 2]
 TWO_USERS = "DELETE FROM users; DELETE FROM assessment_responses; INSERT INTO users VALUES (1), (2)"
 TOKENS = [UUID(int=number << 64 | 1) for number in (2, 1)]
 KEYS = [UUID(int=number) for number in (7, 8)]
-QUESTIONS, MODULES = ("q1", "q2", "q3"), ("m1", "m2")
+QUESTIONS, MODULES = ("q1", "q10", "q3"), ("m1", "m2")  # one begins with another
 UNKNOWN = 10**9
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 OLD = timedelta(days=365)

@@ -22,13 +22,14 @@ from tests.helpers.mutations import ROOT, Mutation, read_mutations
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SECONDS = 600
+SECONDS = 600  # for the tests of one mutation
+ALL_SECONDS = 3600  # for those of all, in one process
 COPIED = ("assessments", "sql", "migrations", "tests", "examples", "docs", "pyproject.toml")
 COPIED_TOO = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "benchmarks")
 FINE = ("killed", "explained")
 
 
-def run_tests(tree: Path, tests: Iterable[str], server: str) -> str:
+def run_tests(tree: Path, tests: Iterable[str], server: str, seconds: float = SECONDS) -> str:
     """Run *tests* in *tree*; return nothing if they pass, else the end of what they printed."""
     # Without bytecode, which may be of the text before.
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -41,12 +42,12 @@ def run_tests(tree: Path, tests: Iterable[str], server: str) -> str:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
             text=True,
         )
     except subprocess.TimeoutExpired:
-        return f"not ended after {SECONDS} seconds"
+        return f"not ended after {seconds} seconds"
     return done.stdout[-2000:] if done.returncode else ""
 
 
@@ -77,7 +78,7 @@ def run_all(mutations: list[Mutation], tree: Path, server: str) -> Counter[str]:
     sys.stdout.write("their tests, without any mutation\n")
     sys.stdout.flush()
     tests = dict.fromkeys(chain.from_iterable(mutation.tests for mutation in mutations))
-    if failed := run_tests(tree, tests, server):
+    if failed := run_tests(tree, tests, server, ALL_SECONDS):
         sys.exit(f"{failed}\nwithout any mutation the tests fail: nothing can be said")
     ends: Counter[str] = Counter()
     for mutation in mutations:
