@@ -97,16 +97,20 @@ async def test_postgresql_s_own_search_path(database: str, check: Callable[..., 
     assert (verdict.status, [*verdict.found]) == (0, [("search_path", "note")])
 
 
-async def test_one_migration_behind(database: str, check: Callable[..., Verdict]) -> None:
+@pytest.mark.parametrize("behind", [1, 3])  # an index differs, and one is not there yet
+async def test_some_migrations_behind(
+    database: str, check: Callable[..., Verdict], behind: int
+) -> None:
     """Status 1; the only finding says how many are missing, which, and what to do."""
-    await migrate("rollback --revision " + IDS[-1], database)
+    await migrate("rollback --revision " + IDS[-behind], database)
 
-    verdict = check("one migration behind", on_path(database))
+    verdict = check(f"{behind} behind", on_path(database))
 
     assert verdict.status == 1
     assert [*verdict.found] == [("migrations", "error")]
     found = verdict.found["migrations", "error"]
-    assert found["message"] == f"migrations: 1 of {len(IDS)} not applied: {IDS[-1]}"
+    missing = ", ".join(IDS[-behind:])
+    assert found["message"] == f"migrations: {behind} of {len(IDS)} not applied: {missing}"
     assert found["remedy"].startswith("apply the migrations")
 
 
