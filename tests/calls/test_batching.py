@@ -174,6 +174,25 @@ async def test_a_few_calls_join_the_next_batch(
     assert len(times) <= 12  # the first call alone, 19 others beside it
 
 
+async def test_a_few_calls_get_no_commit_of_their_own_at_once(
+    pool: asyncpg.Pool[Any], conn: Connection, other: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer calls than are being stored wait for these, though a connection is free."""
+    monkeypatch.setattr("assessments.batching._MOMENT", 60)
+    async with BatchingWriter(pool, connections=3) as writer:
+        async with other.transaction():
+            await other.execute(BLOCK)
+            calls = (writer.submit_response(**new()) for _ in range(9))
+            started = await start(writer, other, *calls)  # one alone, nine together
+            while len(await waiting_queries(conn)) < 2:
+                await asyncio.sleep(0.005)
+            few = asyncio.ensure_future(writer.submit_response(**new()))
+            for _ in range(50):  # in which one of its own would be sent
+                await conn.fetchval("SELECT 1")
+            assert len(await waiting_queries(conn)) == 2
+        await asyncio.gather(*started, few)
+
+
 async def test_a_blocked_batch_does_not_keep_a_few_calls_waiting(
     pool: asyncpg.Pool[Any], other: Connection, user_id: int
 ) -> None:
