@@ -128,8 +128,8 @@ WHY: dict[str, str] = {
     ),
     "`import assessments` over importing asyncpg and aiosql": (
         "two fifths are aiosql's reading of `sql/`, which a loader of our own has shortened to a"
-        " fifth; the rest are the modules, none of which takes a tenth; loading on first use was not"
-        " chosen, as the first call would pay"
+        " fifth; the rest are the modules, none of which takes a tenth; loading on first use was"
+        " not chosen, as the first call would pay"
     ),
 }
 """For each target missed: why, and what was tried."""
