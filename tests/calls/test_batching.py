@@ -492,6 +492,27 @@ async def test_a_call_cancelled_in_a_batch_harms_no_other(
     assert (await writer.submit_response(**new(answer_text="later")))["answer_text"] == "later"
 
 
+async def test_a_call_cancelled_in_a_refused_batch_is_not_stored(
+    writer: BatchingWriter, conn: Connection, other: Connection
+) -> None:
+    """What was cancelled before its batch was refused is not stored with a half of it."""
+    await conn.execute("ALTER TABLE assessment_responses ADD CHECK (answer_text <> 'bad')")
+    answers = ("cancelled", "good", "bad", "good")
+    async with other.transaction():
+        await other.execute(BLOCK)
+        first, *calls = await start(
+            writer, other, *(writer.submit_response(**new(answer_text=each)) for each in answers)
+        )
+        first.cancel()  # then the rest are a batch
+        while await waiting_queries(conn) != ["assessments.submit_responses"]:
+            await asyncio.sleep(0.005)
+        calls[0].cancel()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [type(each) is dict for each in outcomes] == [each == "good" for each in answers]
+    assert await stored(conn) == ["good", "good"]
+
+
 async def test_a_lost_connection_is_the_error_of_its_batch_alone(
     writer: BatchingWriter, conn: Connection, other: Connection
 ) -> None:
