@@ -1,7 +1,7 @@
 -- squawk-disable-assume-in-transaction
--- Signed-in users' responses by age, with a predicate that names the other owner's column: it holds for the
--- same rows, and no read by owner implies it. Where statistics know one owner only, as in a new
--- service, such reads took the index of 0010, past every other owner's newer rows.
+-- Signed-in users' responses by age, with a predicate that names the other owner's column: it holds
+-- for the same rows, and no read by owner implies it. Where statistics know one owner only, as in a
+-- new service, such reads took the index of 0010, past every other owner's newer rows.
 --
 -- Locks:    SHARE UPDATE EXCLUSIVE on assessment_responses while it drops the index and builds it
 --           anew under its name: reads and writes go on. A purge sorts what it erases until then,
