@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import asyncpg
 
-from assessments.cli import jsonl, options, progress, runner
+from assessments.cli import jsonl, options, progress, runner, signals
 from assessments.cli.errors import CommandError
 from assessments.cli.output import say
 from assessments.cli.users import Users, read_mapping
@@ -112,7 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
     tally = _Tally()
 
     async def work(pool: asyncpg.Pool[Any]) -> None:
-        mapping = None if arguments.map_users is None else read_mapping(arguments.map_users)
+        with signals.interruptible():  # the mapping may come from a pipe too
+            mapping = None if arguments.map_users is None else read_mapping(arguments.map_users)
         with _open_input(arguments.file) as stream:
             tally.begun = True
             this = await queries.cli.get_database_identity(pool)
@@ -228,7 +229,8 @@ def _read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, with their numbers."""
     for number in itertools.count(1):
         try:
-            line = stream.readline(_LONGEST_LINE + 1)
+            with signals.interruptible():  # a pipe may be silent
+                line = stream.readline(_LONGEST_LINE + 1)
         except OSError as error:
             raise CommandError(f"cannot read: {error.strerror}") from None
         if not line:

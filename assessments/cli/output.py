@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assessments.cli.errors import CommandError
+from assessments.cli.signals import interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,14 +60,17 @@ def _complete(stream: BinaryIO, part: Path, file: Path) -> None:
 def write(stream: BinaryIO, lines: Iterable[bytes]) -> None:
     """Write *lines* to standard output or a file, and flush them."""
     try:
-        stream.writelines(lines)
-        stream.flush()
+        with interruptible():  # its reader may have stopped to read
+            stream.writelines(lines)
+            stream.flush()
     except BrokenPipeError:
         raise ReaderClosedError from None
-    except OSError as error:
+    except BaseException as error:
         if stream is sys.stdout.buffer:
             detach_stdout()
-        raise CommandError(f"cannot write: {error.strerror}") from None
+        if isinstance(error, OSError):
+            raise CommandError(f"cannot write: {error.strerror}") from None
+        raise
 
 
 def say(text: str) -> None:
