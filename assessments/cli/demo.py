@@ -6,7 +6,6 @@ the keyword arguments of `assessments.submit_response`.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import sys
@@ -29,7 +28,7 @@ from rich.table import Column, Table
 
 import assessments
 from assessments import backoffice
-from assessments.cli import demo_class
+from assessments.cli import demo_class, signals
 from assessments.queries import folder, named
 from assessments.testing import migrations, server
 
@@ -57,7 +56,7 @@ def run() -> int:
     try:
         with server.running() as url:
             migrations.apply(url)
-            report = asyncio.run(_story(url, console))
+            report = signals.run(_story(url, console))
     except server.NoServerError as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,28 +6,30 @@ import asyncio
 import signal
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+
+T = TypeVar("T")
 
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has all
 _blocks = ContextVar("_blocks", default=False)
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run *work*; a signal that ends a process cancels it, and is raised when it has ended.
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Return what *work* returns; a signal that ends a process cancels it, and then is raised.
 
     Raised in the midst of the event loop, it would lose what a connection has just received, and
     the clean-up would wait for that without end. A second signal does not wait.
     """
     received: list[int] = []
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[T] | None = None
 
-    async def run_as_task() -> None:
+    async def run_as_task() -> T:
         nonlocal task
         task = asyncio.current_task()
-        await work
+        return await work
 
     def cancel(number: int, _frame: object) -> None:
         received.append(number)
@@ -40,7 +42,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
     with _handled_by(cancel):
         try:
-            asyncio.run(run_as_task())
+            return asyncio.run(run_as_task())
         except asyncio.CancelledError:
             raise _exception(received[0]) from None
 
