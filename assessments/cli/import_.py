@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 _BATCH_BYTES = 8 * 1024 * 1024
-_SLICE = 20
+_SLICE = 5  # lines between two looks at the connection, whose socket holds a part of a batch
 _LONGEST_LINE = 64 * 1024 * 1024
 _ATTEMPTS = 5
 _EXPECTED = "; import reads JSON Lines as export writes them, not the CSV of export --csv"
