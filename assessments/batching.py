@@ -34,6 +34,7 @@ __all__ = ["BatchingWriter"]
 
 _BATCH_CHARACTERS = 2 * 1024 * 1024  # of ids, answers and JSON in a batch of more than one call
 _MOMENT = 0.02  # seconds: longer than most batches take
+_LEAST_HALVED = 16  # calls: fewer cost two commits without a gain
 
 
 class BatchingWriter:
@@ -225,7 +226,7 @@ class BatchingWriter:
         Two streams of callers, of which one is small, would be two commits for what can be one.
         """
         waiting = sum(map(len, self._queues.values()))
-        return 0 < waiting >= self._storing
+        return 0 < 2 * waiting >= self._storing
 
     def _start_worker(self, *, late: bool = False) -> None:
         """Start a worker if calls wait and there is a connection for it: now, or in a moment."""
@@ -287,9 +288,13 @@ class BatchingWriter:
             self._timer = None
         self._kinds.rotate()
         queue = self._queues[self._kinds[0]] or self._queues[self._kinds[1]]
+        most = self._max_batch
+        if self._connections > 1 and len(queue) >= max(_LEAST_HALVED, 4 * self._storing):
+            # So that PostgreSQL stores one half while the callers of the other get their rows.
+            most = min(most, len(queue) // 2)
         batch: list[Call] = []
         characters = 0
-        for call in islice(queue, self._max_batch):
+        for call in islice(queue, most):
             characters += call.size()
             if batch and characters > _BATCH_CHARACTERS:
                 break

@@ -13,6 +13,7 @@ import pytest
 import assessments
 from assessments import BatchingWriter, backoffice
 from tests.helpers.calls import Subject, catalogue
+from tests.helpers.polling import until
 from tests.helpers.rows import ids, new_response, submit
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ async def stored(conn: Connection) -> list[str]:
     """Return all answers, oldest first."""
     rows = await conn.fetch("SELECT answer_text FROM assessment_responses ORDER BY response_id")
     return [answer(row) for row in rows]
+
+
+async def batches(conn: Connection) -> list[int]:
+    """Return how many responses each transaction stored, the fewest first."""
+    rows = await conn.fetch(
+        "SELECT count(*) FROM assessment_responses GROUP BY xmin::text ORDER BY count(*)"
+    )
+    return [row["count"] for row in rows]
 
 
 async def waiting_queries(conn: Connection) -> list[str]:
@@ -169,15 +178,31 @@ async def test_a_few_calls_join_the_next_batch(
             for _ in range(10):
                 times.add(created_at(await writer.submit_response(**new())))
 
-        await asyncio.gather(*(go_on() for _ in range(20)))
+        await asyncio.gather(*(go_on() for _ in range(12)))
 
-    assert len(times) <= 12  # the first call alone, 19 others beside it
+    assert len(times) <= 12  # the first call alone, 11 others beside it
 
 
-async def test_a_few_calls_get_no_commit_of_their_own_at_once(
+async def test_many_calls_are_stored_on_two_connections(
     pool: asyncpg.Pool[Any], conn: Connection, other: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fewer calls than are being stored wait for these, though a connection is free."""
+    """Two statements store half of them each, so that PostgreSQL and the callers work at once."""
+    monkeypatch.setattr("assessments.batching._MOMENT", 60)
+    async with BatchingWriter(pool, connections=3) as writer:
+        async with other.transaction():
+            await other.execute(BLOCK)
+            calls = (writer.submit_response(**new()) for _ in range(40))
+            started = await start(writer, other, *calls)  # one alone, forty in halves
+            await until(conn, "SELECT count(*) = 3 FROM pg_locks WHERE NOT granted")
+        await asyncio.gather(*started)
+
+    assert await batches(conn) == [1, 20, 20]
+
+
+async def test_only_few_calls_wait_for_many(
+    pool: asyncpg.Pool[Any], conn: Connection, other: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a connection free, calls wait unless half as many as are being stored."""
     monkeypatch.setattr("assessments.batching._MOMENT", 60)
     async with BatchingWriter(pool, connections=3) as writer:
         async with other.transaction():
@@ -190,7 +215,9 @@ async def test_a_few_calls_get_no_commit_of_their_own_at_once(
             for _ in range(50):  # in which one of its own would be sent
                 await conn.fetchval("SELECT 1")
             assert len(await waiting_queries(conn)) == 2
-        await asyncio.gather(*started, few)
+            more = [asyncio.ensure_future(writer.submit_response(**new())) for _ in range(4)]
+            await until(conn, "SELECT count(*) = 3 FROM pg_locks WHERE NOT granted")
+        await asyncio.gather(*started, few, *more)
 
 
 async def test_a_blocked_batch_does_not_keep_a_few_calls_waiting(
@@ -410,6 +437,16 @@ async def test_a_row_that_cannot_be_decoded_is_stored_once(
     assert await stored(conn) == ["Because.", *"0123"]
 
 
+async def test_a_half_is_no_larger_than_a_batch_may_be(
+    pool: asyncpg.Pool[Any], conn: Connection
+) -> None:
+    """However many calls are made at once, on however many connections."""
+    async with BatchingWriter(pool, max_batch=3) as writer:
+        await asyncio.gather(*(writer.submit_response(**new()) for _ in range(40)))
+
+    assert max(await batches(conn)) == 3
+
+
 @pytest.mark.parametrize("limit", [{"max_batch": 3}, {"max_waiting": 3}])
 async def test_the_limits_of_a_batch_and_of_the_queue_hold(
     pool: asyncpg.Pool[Any], conn: Connection, other: Connection, limit: dict[str, int]
@@ -469,26 +506,26 @@ async def test_a_cancelled_call_that_waits_is_not_stored(
         assert len(await asyncio.wait_for(asyncio.gather(*later), 20)) == 9
 
 
+@pytest.mark.parametrize("cancelled", [[2], [1, 2, 3]], ids=["one", "all"])
 async def test_a_call_cancelled_in_a_batch_harms_no_other(
-    writer: BatchingWriter, conn: Connection, other: Connection
+    writer: BatchingWriter, conn: Connection, other: Connection, cancelled: list[int]
 ) -> None:
     """The batch that is being stored is finished for the other callers, or for none."""
-    for cancelled in ([2], [1, 2, 3]):
-        async with other.transaction():
-            await other.execute(BLOCK)
-            answers = (new(answer_text=f"in {n}") for n in range(3))
-            first, *calls = await start(
-                writer, other, *(writer.submit_response(**each) for each in answers)
-            )
-            first.cancel()  # then the rest are a batch
-            while await waiting_queries(conn) != ["assessments.submit_responses"]:
-                await asyncio.sleep(0.005)
-            for index in cancelled:
-                calls[index - 1].cancel()
-            await asyncio.sleep(0.02)
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(each) is dict for each in outcomes] == [n not in cancelled for n in (1, 2, 3)]
+    async with other.transaction():
+        await other.execute(BLOCK)
+        answers = (new(answer_text=f"in {n}") for n in range(3))
+        first, *calls = await start(
+            writer, other, *(writer.submit_response(**each) for each in answers)
+        )
+        first.cancel()  # then the rest are a batch
+        while await waiting_queries(conn) != ["assessments.submit_responses"]:
+            await asyncio.sleep(0.005)
+        for index in cancelled:
+            calls[index - 1].cancel()
+        await asyncio.sleep(0.02)
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
 
+    assert [type(each) is dict for each in outcomes] == [n not in cancelled for n in (1, 2, 3)]
     assert (await writer.submit_response(**new(answer_text="later")))["answer_text"] == "later"
 
 
