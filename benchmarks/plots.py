@@ -117,6 +117,7 @@ def _bars(figures: Sequence[Figure], width: int, title: str, colour: str = "1") 
             "low": each.low,
             "high": each.high,
             "label": f"{each.value:.2f}",
+            "label_at": max(each.high, 1.0),  # not on the line at 1
         }
         for each in figures
     ]
@@ -163,7 +164,7 @@ def _bars(figures: Sequence[Figure], width: int, title: str, colour: str = "1") 
             {
                 "mark": {"type": "text", "align": "left", "dx": 5, "color": "var(--soft)"},
                 "encoding": {
-                    "x": {"field": "high", "type": "quantitative"},
+                    "x": {"field": "label_at", "type": "quantitative"},
                     "text": {"field": "label"},
                 },
             },
@@ -175,7 +176,8 @@ def _short(name: str) -> str:
     name = name.replace("_with_latest_score", "_scored").replace(
         "claim_assessment_responses", "claim"
     )
-    return name.replace(" questions", "").replace("backoffice.", "any ")
+    name = name.replace(" questions", "").replace("backoffice.", "any ")
+    return name.replace("through", "via")
 
 
 def _grouped(figures: Sequence[Figure], width: int) -> dict[str, Any]:
@@ -319,14 +321,14 @@ _SPECS: dict[str, Any] = {
             if each.name.startswith("library")
         ],
         width,
-        "Submits at once: library over bare asyncpg",
+        "Submits at once, over bare asyncpg",
         "3",
     ),
     "growth": _lines,
     "bursts": lambda figures, width: _bars(
         [each for each in figures if "time" not in each.name and "p50" not in each.name],
         width,
-        "Bursts: rate of a BatchingWriter over the pool of 16",
+        "Bursts: a BatchingWriter over a pool",
         "4",
     ),
 }
