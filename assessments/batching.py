@@ -225,8 +225,10 @@ class BatchingWriter:
 
         Two streams of callers, of which one is small, would be two commits for what can be one.
         """
-        waiting = sum(map(len, self._queues.values()))
-        return 0 < 2 * waiting >= self._storing
+        return 0 < 2 * self._waiting() >= self._storing
+
+    def _waiting(self) -> int:
+        return sum(map(len, self._queues.values()))
 
     def _start_worker(self, *, late: bool = False) -> None:
         """Start a worker if calls wait and there is a connection for it: now, or in a moment."""
@@ -252,21 +254,21 @@ class BatchingWriter:
                 with suppress(Exception):
                     await self._pool.release(conn)
         except Exception as error:  # noqa: BLE001 - the callers' to handle
-            end_all(self._next_batch(), error)
+            end_all(self._next_batch(self._max_batch), error)
         finally:
             self._in_use -= 1
             self._start_worker()
 
     async def _work_on(self, conn: Connection) -> None:
         """Store batches until none is due or the connection fails."""
-        batch = self._next_batch()
+        batch = self._next_batch(self._share())
         try:
             while batch:
                 await self._store_batch(conn, batch)
                 # One turn of the event loop, in which the callers make their next calls. Otherwise
                 # the few that came meanwhile are a batch, for whose commit all others wait.
                 await asyncio.sleep(0)
-                batch = self._next_batch() if self._is_due() else []
+                batch = self._next_batch(self._share()) if self._is_due() else []
         except asyncio.CancelledError:
             stopped = "the BatchingWriter was cancelled in the middle of operation"
             end_all(batch, asyncpg.InterfaceError(stopped))
@@ -281,17 +283,23 @@ class BatchingWriter:
         finally:
             self._storing -= len(batch)
 
-    def _next_batch(self) -> list[Call]:
-        """Take the next calls of one kind from their queue; the kinds take turns."""
+    def _share(self) -> int:
+        """Return how many calls of those that wait are for one connection.
+
+        Of many, a half: PostgreSQL stores it while the callers of the other half get their rows.
+        """
+        waiting = self._waiting()
+        if self._connections > 1 and waiting >= max(_LEAST_HALVED, 4 * self._storing):
+            return min(self._max_batch, waiting // 2)
+        return self._max_batch
+
+    def _next_batch(self, most: int) -> list[Call]:
+        """Take the next calls of one kind, at most *most*; the kinds take turns."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
         self._kinds.rotate()
         queue = self._queues[self._kinds[0]] or self._queues[self._kinds[1]]
-        most = self._max_batch
-        if self._connections > 1 and len(queue) >= max(_LEAST_HALVED, 4 * self._storing):
-            # So that PostgreSQL stores one half while the callers of the other get their rows.
-            most = min(most, len(queue) // 2)
         batch: list[Call] = []
         characters = 0
         for call in islice(queue, most):

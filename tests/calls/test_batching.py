@@ -33,6 +33,16 @@ async def writer(pool: asyncpg.Pool[Any]) -> AsyncIterator[BatchingWriter]:
         yield writer
 
 
+@pytest.fixture
+async def patient(
+    pool: asyncpg.Pool[Any], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[BatchingWriter]:
+    """Return a writer on three connections; few calls wait for as long as many are being stored."""
+    monkeypatch.setattr("assessments.batching._MOMENT", 60)
+    async with BatchingWriter(pool, connections=3) as writer:
+        yield writer
+
+
 def new(question_id: str = "q1", **changes: Any) -> Any:
     """Return a submission of which only *changes* matter; its owner is new unless among them."""
     owner = {} if "user_id" in changes else {"anonymous_token": uuid4()}
@@ -184,40 +194,60 @@ async def test_a_few_calls_join_the_next_batch(
 
 
 async def test_many_calls_are_stored_on_two_connections(
-    pool: asyncpg.Pool[Any], conn: Connection, other: Connection, monkeypatch: pytest.MonkeyPatch
+    patient: BatchingWriter, conn: Connection, other: Connection
 ) -> None:
     """Two statements store half of them each, so that PostgreSQL and the callers work at once."""
-    monkeypatch.setattr("assessments.batching._MOMENT", 60)
-    async with BatchingWriter(pool, connections=3) as writer:
-        async with other.transaction():
-            await other.execute(BLOCK)
-            calls = (writer.submit_response(**new()) for _ in range(40))
-            started = await start(writer, other, *calls)  # one alone, forty in halves
-            await until(conn, "SELECT count(*) = 3 FROM pg_locks WHERE NOT granted")
-        await asyncio.gather(*started)
+    async with other.transaction():
+        await other.execute(BLOCK)
+        calls = (patient.submit_response(**new()) for _ in range(40))
+        started = await start(patient, other, *calls)  # one alone, forty in halves
+        await until(conn, "SELECT count(*) = 3 FROM pg_locks WHERE NOT granted")
+    await asyncio.gather(*started)
 
     assert await batches(conn) == [1, 20, 20]
 
 
 async def test_only_few_calls_wait_for_many(
-    pool: asyncpg.Pool[Any], conn: Connection, other: Connection, monkeypatch: pytest.MonkeyPatch
+    patient: BatchingWriter, conn: Connection, other: Connection
 ) -> None:
     """With a connection free, calls wait unless half as many as are being stored."""
-    monkeypatch.setattr("assessments.batching._MOMENT", 60)
-    async with BatchingWriter(pool, connections=3) as writer:
-        async with other.transaction():
-            await other.execute(BLOCK)
-            calls = (writer.submit_response(**new()) for _ in range(9))
-            started = await start(writer, other, *calls)  # one alone, nine together
-            while len(await waiting_queries(conn)) < 2:
-                await asyncio.sleep(0.005)
-            few = asyncio.ensure_future(writer.submit_response(**new()))
-            for _ in range(50):  # in which one of its own would be sent
-                await conn.fetchval("SELECT 1")
-            assert len(await waiting_queries(conn)) == 2
-            more = [asyncio.ensure_future(writer.submit_response(**new())) for _ in range(4)]
-            await until(conn, "SELECT count(*) = 3 FROM pg_locks WHERE NOT granted")
-        await asyncio.gather(*started, few, *more)
+    async with other.transaction():
+        await other.execute(BLOCK)
+        calls = (patient.submit_response(**new()) for _ in range(9))
+        started = await start(patient, other, *calls)  # one alone, nine together
+        while len(await waiting_queries(conn)) < 2:
+            await asyncio.sleep(0.005)
+        few = asyncio.ensure_future(patient.submit_response(**new()))
+        for _ in range(50):  # in which one of its own would be sent
+            await conn.fetchval("SELECT 1")
+        assert len(await waiting_queries(conn)) == 2
+        more = [asyncio.ensure_future(patient.submit_response(**new())) for _ in range(4)]
+        await until(conn, "SELECT count(*) = 3 FROM pg_locks WHERE NOT granted")
+    await asyncio.gather(*started, few, *more)
+
+
+async def test_a_server_out_of_reach_is_tried_for_all_at_once() -> None:
+    """A batch that gets no connection is no smaller than another: each try may be a timeout."""
+    tries = 0
+
+    def refuse(_: object, to_client: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        to_client.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    url = f"postgresql://nobody@127.0.0.1:{port}/nowhere?sslmode=disable"
+    async with (
+        server,
+        asyncpg.create_pool(url, min_size=0) as pool,
+        BatchingWriter(pool) as writer,
+    ):
+        calls = (writer.submit_response(**new()) for _ in range(201))
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert {isinstance(each, LOST) for each in outcomes} == {True}
+    assert tries <= 3  # by the first alone, and on either connection for the others
 
 
 async def test_a_blocked_batch_does_not_keep_a_few_calls_waiting(
