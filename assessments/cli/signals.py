@@ -9,12 +9,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 T = TypeVar("T")
 
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has all
 _blocks = ContextVar("_blocks", default=False)
+_received: ContextVar[Sequence[int]] = ContextVar("_received", default=())
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -29,6 +30,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     async def run_as_task() -> T:
         nonlocal task
         task = asyncio.current_task()
+        _received.set(received)
         return await work
 
     def cancel(number: int, _frame: object) -> None:
@@ -52,6 +54,8 @@ def interruptible() -> Iterator[None]:
     """Have a signal end the block at once: it may keep the event loop waiting without end."""
     token = _blocks.set(True)
     try:
+        if _received.get():  # before the block, and no await has told the task since
+            raise asyncio.CancelledError
         yield
     finally:
         _blocks.reset(token)

@@ -201,6 +201,7 @@ def test_the_demo_is_coloured_on_a_terminal_only(
         ("server starts", signal.SIGTERM, -15),
         ("server starts", signal.SIGKILL, -9),
         ("story runs", signal.SIGINT, 130),
+        ("story runs", signal.SIGTERM, 143),
         ("story runs", signal.SIGKILL, -9),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import threading
@@ -13,9 +14,11 @@ import pytest
 
 from assessments.cli import signals
 from tests.helpers.commands import INTERRUPTIBLE
+from tests.helpers.polling import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.helpers.commands import Database
 
@@ -103,6 +106,19 @@ def test_a_signal_in_the_last_step_is_not_lost(number: int, done: list[str]) -> 
     assert done == ["went on"]
 
 
+def test_nothing_waits_after_a_signal(number: int, done: list[str]) -> None:
+    """One that came just before the command waits outside of the event loop is not overlooked."""
+
+    async def run() -> None:
+        signal.raise_signal(number)
+        with signals.interruptible():
+            done.append("waited")
+
+    with pytest.raises(type(ENDS[number])):
+        signals.run(run())
+    assert not done
+
+
 def test_a_host_that_ignores_a_signal_still_does(number: int, done: list[str]) -> None:
     """As after nohup, or in the background of a shell."""
 
@@ -129,6 +145,22 @@ async def test_it_ends_an_export_that_nobody_reads(number: int, source: Database
             process.wait(0.2)
         process.send_signal(number)
         try:
-            assert process.wait(10) == (130 if number == signal.SIGINT else 128 + number)
+            assert process.wait(10) == 128 + number
+        finally:
+            process.kill()
+
+
+async def test_it_ends_an_import_whose_mapping_does_not_come(
+    number: int, target: Database, tmp_path: Path
+) -> None:
+    """Nor does a pipe that is silent."""
+    os.mkfifo(tmp_path / "pipe")
+    process = target.start("import", "--map-users", tmp_path / "pipe", **INTERRUPTIBLE)
+    with process:
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        await until(target.conn, f"SELECT count(*) FROM pg_stat_activity WHERE {others}")  # noqa: S608
+        process.send_signal(number)
+        try:
+            assert process.wait(10) == 128 + number
         finally:
             process.kill()
